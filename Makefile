@@ -1,0 +1,53 @@
+# tracerank: every command a person needs. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep test test-fast check format bench lock browser clean
+
+PYTHON ?= python3
+CONFIG ?= examples/digits.yaml
+PIP_ARGS ?=
+BIN := .venv/bin
+CODE := trace_core search_spaces sweeps tests benchmarks examples
+
+help:  ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready  ## make .venv and install what the lock pins
+
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "tracerank needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+sweep: setup  ## sweep CONFIG (default examples/digits.yaml), then write the ranking report
+	$(BIN)/tracerank run $(CONFIG)
+
+test: setup browser  ## run every test
+	$(BIN)/python -m pytest
+
+test-fast: setup  ## run the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+check: setup  ## lint, formatting and types; changes nothing
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+
+format: setup  ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: setup  ## run the benchmarks
+	$(BIN)/python -m benchmarks
+
+lock: setup  ## write constraints.txt from what .venv holds
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+browser:  ## install Chromium for the page's tests, where it is missing and we may
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+		echo "Chromium is not here: the page's tests will be skipped (install the package 'chromium')" >&2
+
+clean:  ## remove .venv, caches and build output; keeps runs/
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,62 @@
+"""What may vary in a sweep: spaces, architectures, initialisations and tasks.
+
+Importing it, and parsing a space, needs neither torch nor scikit-learn: building a model and
+loading data do.
+"""
+
+from search_spaces.architectures import Architecture, architecture_names, get_architecture
+from search_spaces.common import COMMON
+from search_spaces.dimensions import (
+    Choice,
+    Dimension,
+    FloatRange,
+    IntRange,
+    Scalar,
+    parse_dimension,
+)
+from search_spaces.errors import SpaceError
+from search_spaces.initialisations import INITIALISATIONS, initialise
+from search_spaces.plugins import code_hash, is_import_path
+from search_spaces.setting import Setting
+from search_spaces.shape import TaskShape
+from search_spaces.space import Row, Space
+from search_spaces.tasks import (
+    ClassificationTask,
+    Metric,
+    Part,
+    RegressionTask,
+    Splits,
+    Task,
+    get_task,
+    task_names,
+)
+
+__all__ = [
+    "COMMON",
+    "INITIALISATIONS",
+    "Architecture",
+    "Choice",
+    "ClassificationTask",
+    "Dimension",
+    "FloatRange",
+    "IntRange",
+    "Metric",
+    "Part",
+    "RegressionTask",
+    "Row",
+    "Scalar",
+    "Setting",
+    "Space",
+    "SpaceError",
+    "Splits",
+    "Task",
+    "TaskShape",
+    "architecture_names",
+    "code_hash",
+    "get_architecture",
+    "get_task",
+    "initialise",
+    "is_import_path",
+    "parse_dimension",
+    "task_names",
+]

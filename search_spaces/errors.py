@@ -1,0 +1,46 @@
+"""The one error of this package, and the words its messages are made of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SpaceError(ValueError):
+    """A space, architecture, initialisation or task that is not valid.
+
+    ``problems`` has one line each; every line names the place, the value, and the rule or the
+    valid choices. ``str()`` joins them by newlines.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[type[SpaceError], tuple[str, ...]]:
+        return type(self), self.problems
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """The value as a message quotes it: its ``repr``, cut at ``limit`` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def listing(names: Iterable[object]) -> str:
+    """Names for a message, separated by commas."""
+    return ", ".join(str(name) for name in names)
+
+
+def did_you_mean(name: object, choices: Iterable[object]) -> str:
+    """``. Did you mean X?`` for the choice nearest to ``name``, or an empty string."""
+    by_lower = {str(choice).lower(): str(choice) for choice in choices}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.55)
+    return f". Did you mean {by_lower[close[0]]}?" if close else ""
+
+
+def unknown(where: str, what: str, name: object, choices: Iterable[object]) -> str:
+    """The message for a name that is none of the choices."""
+    names = list(choices)
+    valid = listing(names) if names else "none"
+    return f"{where}: unknown {what} {shown(name)}; valid: {valid}{did_you_mean(name, names)}"

@@ -1,0 +1,1 @@
+"""From a configuration to a ranking: trials, their ledger, and the report."""

@@ -1,0 +1,161 @@
+"""A candidate and its trainings: all that determines one, and the id that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from search_spaces import Dimension, Scalar, SpaceError, code_hash, is_import_path
+from sweeps.config import SweepConfig
+from trace_core.statistics import STATISTICS_VERSION
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model: a training less its seed.
+
+    ``settings`` are the architecture's, complete. ``momentum`` is 0 unless the optimiser is sgd.
+    ``importance``, ``every`` and ``histograms`` are the tracer's settings. α is no part of it.
+    """
+
+    task: str
+    architecture: str
+    settings: dict[str, Scalar]
+    init: str
+    optimizer: str
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    epochs: int
+    batch_size: int
+    dtype: str
+    importance: str
+    every: int
+    histograms: int
+
+    @classmethod
+    def from_parameters(
+        cls, config: SweepConfig, parameters: Mapping[str, Any]
+    ) -> tuple[Candidate, float]:
+        """The candidate that a trial's parameters stand for, and the trial's α.
+
+        ``parameters`` are named as in `Space.draw`. Raises KeyError for one that is missing,
+        SpaceError for one that the space doesn't have there, or a value outside it.
+        """
+
+        def given(name: str, dimension: Dimension) -> Any:
+            value = parameters[name]
+            if not dimension.contains(value):
+                raise SpaceError(f"{name}: got {value!r}; the space has {dimension}")
+            return value
+
+        drawn = config.space.draw(given)
+        extra = sorted(set(parameters) - set(drawn))
+        if extra:
+            raise SpaceError(
+                f"{extra[0]}: the space has no such parameter for {drawn['architecture']}"
+            )
+        architecture = drawn["architecture"]
+        settings = {
+            setting: drawn[f"{architecture}.{setting}"]
+            for setting in config.space.architectures[architecture]
+        }
+        candidate = cls(
+            task=config.task,
+            architecture=architecture,
+            settings=settings,
+            init=drawn["init"],
+            optimizer=drawn["optimizer"],
+            learning_rate=drawn["learning_rate"],
+            momentum=drawn.get("momentum", 0.0),
+            weight_decay=drawn["weight_decay"],
+            schedule=drawn["schedule"],
+            epochs=drawn.get("epochs", config.budget.epochs),
+            batch_size=drawn.get("batch_size", config.budget.batch_size),
+            dtype=config.dtype,
+            importance=config.tracer.importance,
+            every=config.tracer.every,
+            histograms=config.tracer.histograms,
+        )
+        return candidate, drawn["alpha"]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Candidate:
+        """The candidate that `to_dict` gave. Raises SpaceError if a field is missing or unknown."""
+        names = {field.name for field in fields(cls)}
+        if set(data) != names:
+            wrong = sorted(set(data) ^ names)
+            raise SpaceError(f"candidate: missing or unknown fields {', '.join(wrong)}")
+        return cls(**data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain data."""
+        return asdict(self)
+
+    def described(self) -> dict[str, Scalar]:
+        """What sets this model apart besides architecture and initialisation, for people."""
+        common = ["optimizer", "learning_rate", "weight_decay", "schedule", "epochs", "batch_size"]
+        if self.optimizer == "sgd":
+            common.insert(2, "momentum")
+        return {**self.settings, **{name: getattr(self, name) for name in common}}
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that determines this model's trainings, except the seed, as plain data.
+
+        Besides the fields: the version of the statistics, and the hash of the user's code where
+        task or architecture are named by import path. Momentum is in it only where sgd uses it.
+        """
+        identity = self.to_dict()
+        if self.optimizer != "sgd":
+            del identity["momentum"]
+        named = sorted(path for path in (self.task, self.architecture) if is_import_path(path))
+        return {
+            **identity,
+            "statistics": STATISTICS_VERSION,
+            "code": {path: code_hash(path) for path in named},
+        }
+
+    @cached_property
+    def model_id(self) -> str:
+        """12 hexadecimal digits: the hash of `identity`, taken at first use."""
+        return _short_hash(self.identity())
+
+
+@dataclass(frozen=True)
+class Training:
+    """One candidate, one seed."""
+
+    candidate: Candidate
+    seed: int
+
+    @cached_property
+    def training_id(self) -> str:
+        """12 hexadecimal digits: the hash of the candidate's identity and the seed."""
+        return _short_hash({**self.candidate.identity(), "seed": self.seed})
+
+    def to_json(self) -> str:
+        """The training as JSON, from which `from_json` makes an equal one."""
+        return _canonical({"candidate": self.candidate.to_dict(), "seed": self.seed})
+
+    @classmethod
+    def from_json(cls, text: str) -> Training:
+        """The training that `to_json` gave. Raises SpaceError if it isn't one."""
+        try:
+            data = json.loads(text)
+            return cls(Candidate.from_dict(data["candidate"]), data["seed"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise SpaceError(f"training: not a training's JSON: {error}") from None
+
+
+def _canonical(data: Mapping[str, Any]) -> str:
+    """JSON that is the same text for equal data: keys sorted, no spaces, floats by their repr."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _short_hash(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(data).encode()).hexdigest()[:12]

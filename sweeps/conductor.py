@@ -1,0 +1,228 @@
+"""Trials out, trainings in: who waits for which training, and what is told when.
+
+A trial asks for one training per replicate. A training that has ended is answered from its record,
+one in flight is waited for, and only what is left goes to a worker; so two trials that differ in α
+alone cost one training. The conductor knows neither Ray nor Optuna: it is handed a study to ask and
+tell, and is asked for work by whatever executes it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sweeps import records
+from sweeps.candidate import Candidate, Training
+from sweeps.config import SweepConfig
+from sweeps.objectives import Objectives
+from sweeps.records import TrainingRecord
+from sweeps.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from sweeps.selection import Study
+
+REPLAY_SECONDS = 0.1
+"""How long one call may answer replays while workers run, whose results wait meanwhile."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training for a worker, and the number of the trial on whose behalf it is made."""
+
+    training: Training
+    trial: int
+
+
+@dataclass
+class _OpenTrial:
+    number: int
+    candidate: Candidate
+    alpha: float
+    trainings: list[Training]
+    missing: set[str]
+
+
+@dataclass
+class Progress:
+    """Counts for the display. ``best`` is the model with the best validation metric so far."""
+
+    target: int
+    done: int = 0
+    failed: int = 0
+    replayed: int = 0
+    running: int = 0
+    trained: int = 0
+    training_seconds: float = 0.0
+    best: tuple[str, float] | None = None
+
+
+@dataclass
+class Conductor:
+    """Hands out trainings until ``trials`` trials were asked and told.
+
+    ``on_progress`` is called after everything that changes the counts.
+    """
+
+    study: Study
+    run: RunDirectory
+    config: SweepConfig
+    workers: int
+    trials: int
+    objectives: Objectives
+    progress: Progress
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    stopping: bool = False
+    _queue: deque[Work] = field(default_factory=deque)
+    _running: dict[str, Work] = field(default_factory=dict)
+    _open: dict[int, _OpenTrial] = field(default_factory=dict)
+    _unexplained: set[str] = field(default_factory=set)
+
+    def adopt(self) -> None:
+        """Take over the trials that an earlier driver left running."""
+        for number, parameters in self.study.adopt():
+            self._start(number, parameters)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no work will ever be handed out again."""
+        return self.stopping or (not self._queue and len(self.study) >= self.trials)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every trial asked for has been told."""
+        return len(self.study) >= self.trials and not self._open
+
+    def prepare(self) -> bool:
+        """Answer what needs no worker, and say whether anything does."""
+        while not self._queue and len(self.study) < self.trials and not self.stopping:
+            self._start(*self.study.ask())
+        return bool(self._queue)
+
+    def next(self, runner: str) -> Work | None:
+        """The next training for the worker known as ``runner``; None if there is none just now."""
+        if self.stopping or len(self._running) >= self.workers:
+            return None
+        deadline = time.monotonic() + REPLAY_SECONDS
+        while not self._queue and len(self.study) < self.trials:
+            if self._running and time.monotonic() > deadline:
+                return None
+            self._start(*self.study.ask())
+        if not self._queue:
+            return None
+        work = self._queue.popleft()
+        self._running[runner] = work
+        self._show()
+        return work
+
+    def ended(self, runner: str) -> None:
+        """A worker has ended its training; without a record it died, and ``died`` may say of
+        what.
+        """
+        work = self._running.get(runner)
+        if work is None:
+            return
+        record = records.load(self.run, work.training.training_id)
+        if record is None:
+            self._unexplained.add(runner)
+        else:
+            del self._running[runner]
+            self._settle(record)
+
+    def died(self, runner: str, message: str) -> None:
+        """A worker was lost with its training: that is a FAILED record, unless it had finished."""
+        work = self._running.pop(runner, None)
+        self._unexplained.discard(runner)
+        if work is None:
+            return
+        record = records.load(self.run, work.training.training_id)
+        if record is None:
+            lines = message.strip().splitlines()
+            record = TrainingRecord(
+                training_id=work.training.training_id,
+                model_id=work.training.candidate.model_id,
+                seed=work.training.seed,
+                state="FAILED",
+                trial=work.trial,
+                runner=runner,
+                seconds=0.0,
+                reason=f"the worker process died: {lines[-1] if lines else 'no message'}",
+                log_tail="\n".join(lines[-20:]),
+            )
+            records.save(self.run, record)
+        self._settle(record)
+
+    def tick(self) -> None:
+        """Settle workers that died without a word, and refresh the display."""
+        for runner in list(self._unexplained):
+            self.died(runner, "no message")
+        self.on_progress(self.progress)
+
+    def _start(self, number: int, parameters: dict[str, Any]) -> None:
+        candidate, alpha = Candidate.from_parameters(self.config, parameters)
+        trainings = [Training(candidate, seed) for seed in range(self.config.replicates)]
+        trial = _OpenTrial(number, candidate, alpha, trainings, {t.training_id for t in trainings})
+        self._open[number] = trial
+        ended = [records.load(self.run, training.training_id) for training in trainings]
+        in_flight = {work.training.training_id for work in (*self._queue, *self._running.values())}
+        if not any(record is not None and record.state == "FAILED" for record in ended):
+            self._queue.extend(
+                Work(training, number)
+                for training, record in zip(trainings, ended, strict=True)
+                if record is None and training.training_id not in in_flight
+            )
+        for record in ended:
+            if record is not None:
+                self._account(trial, record)
+
+    def _settle(self, record: TrainingRecord) -> None:
+        self.progress.trained += 1
+        self.progress.training_seconds += record.seconds
+        for trial in list(self._open.values()):
+            self._account(trial, record)
+        self._show()
+
+    def _account(self, trial: _OpenTrial, record: TrainingRecord) -> None:
+        """Note an ended training for a trial that waits for it, and tell the trial once it is
+        decided.
+        """
+        if trial.number not in self._open or record.training_id not in trial.missing:
+            return
+        trial.missing.discard(record.training_id)
+        if record.state == "FAILED" or not trial.missing:
+            self._tell(trial)
+
+    def _tell(self, trial: _OpenTrial) -> None:
+        del self._open[trial.number]
+        self._drop_unneeded()
+        ended = [records.load(self.run, training.training_id) for training in trial.trainings]
+        known = [record for record in ended if record is not None]
+        own = [record for record in known if record.trial == trial.number]
+        outcome = self.objectives.evaluate(trial.candidate, trial.alpha, known)
+        details = {
+            "model": trial.candidate.model_id,
+            "candidate": trial.candidate.to_dict(),
+            "alpha": trial.alpha,
+            "trainings": [training.training_id for training in trial.trainings],
+            "ray": [record.runner for record in own],
+            "replayed": not own,
+            "seconds": sum(record.seconds for record in own),
+            "metric": outcome.metric,
+            "reason": outcome.reason,
+        }
+        self.study.tell(trial.number, outcome.values, details, outcome.constraint)
+        self.progress.done += 1
+        self.progress.failed += outcome.values is None
+        self.progress.replayed += not own
+        self.progress.best = self.objectives.best
+        self._show()
+
+    def _drop_unneeded(self) -> None:
+        needed = {training_id for trial in self._open.values() for training_id in trial.missing}
+        self._queue = deque(work for work in self._queue if work.training.training_id in needed)
+
+    def _show(self) -> None:
+        self.progress.running = len(self._running)
+        self.on_progress(self.progress)

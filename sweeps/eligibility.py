@@ -1,0 +1,161 @@
+"""Which models may be ranked, and why the others may not.
+
+A model that does not learn is perfectly stable, so only what demonstrably learned is ranked:
+all replicates finished, the validation metric above both the trivial predictor and the model's
+own start with 95% confidence, and a fair part of the best model's skill.
+"""
+
+from dataclasses import dataclass
+from math import isfinite, isnan, sqrt
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+STATES = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
+_CONFIDENCE = 0.95
+_NORMAL_FREEDOM = 1e9
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """The task's metric: ``direction`` is maximize or minimize.
+
+    ``baseline`` is what the trivial predictor reaches on the validation part; NaN where no
+    training got as far as to tell, and then no model is eligible.
+    """
+
+    name: str
+    direction: str
+    baseline: float
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("maximize", "minimize"):
+            raise ValueError(
+                f"direction is {self.direction!r}: it must be 'maximize' or 'minimize'"
+            )
+
+    @property
+    def sign(self) -> float:
+        """+1 or −1: times the metric, higher is better."""
+        return 1.0 if self.direction == "maximize" else -1.0
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A model that is not ranked, and the reason in plain words."""
+
+    model_id: str
+    reason: str
+
+
+def judge(
+    models: pd.DataFrame,
+    replicates: pd.DataFrame,
+    metric: MetricInfo,
+    replicates_expected: int,
+    floor: float,
+    components: tuple[str, ...],
+) -> tuple[list[str], list[Exclusion]]:
+    """Split the models into those to rank and the others.
+
+    Args:
+        models: one row per model: ``model_id``, ``state``, ``reason``.
+        replicates: one row per finished training: ``model_id``, ``metric``, ``metric_start``,
+            ``metric_error`` and the ``components``.
+        metric: what the metric is.
+        replicates_expected: trainings that a model must have finished.
+        floor: least share of the best eligible model's skill over the baseline.
+        components: columns that must be finite for a model to be scored.
+
+    Returns:
+        The eligible model ids and the exclusions, both in order of ``model_id``.
+    """
+    reasons: dict[str, str] = {}
+    skill: dict[str, float] = {}
+    trainings = dict(tuple(replicates.groupby("model_id")))
+    nothing = replicates.iloc[:0]
+    for row in models.sort_values("model_id").itertuples():
+        model_id = str(row.model_id)
+        finished = trainings.get(model_id, nothing)
+        reason = (
+            _unfinished(str(row.state), row.reason, len(finished), replicates_expected)
+            or _not_finite(finished, components)
+            or _not_learned(finished, metric)
+        )
+        if reason:
+            reasons[model_id] = reason
+        else:
+            skill[model_id] = metric.sign * (float(finished["metric"].mean()) - metric.baseline)
+    best = max(skill.values(), default=0.0)
+    for model_id, gain in skill.items():
+        if gain / best < floor:
+            reasons[model_id] = (
+                f"{metric.name} {metric.baseline + metric.sign * gain:.4g} is {gain / best:.0%} of "
+                f"the way from the baseline {metric.baseline:.4g} to the best model's "
+                f"{metric.baseline + metric.sign * best:.4g}: below the floor of {floor:.0%}"
+            )
+    return [each for each in skill if each not in reasons], [
+        Exclusion(each, reasons[each]) for each in sorted(reasons)
+    ]
+
+
+def confidence_bound(values: pd.Series, errors: pd.Series, sign: float) -> float:
+    """The one-sided 95% bound of a metric's mean, on its worse side.
+
+    The squared error is sd²/n over replicates plus the mean squared standard error of the
+    validation sample, which all replicates share and no replicate reduces. Student's t has the
+    degrees of freedom that Satterthwaite (1946, Biometrics Bull. 2) gives such a sum:
+    n − 1 where the seeds make all of it, normal where the sample does (one replicate).
+
+    Args:
+        values: the metric of n ≥ 1 replicates.
+        errors: standard errors from the validation sample; a missing one counts as 0.
+        sign: +1 if higher is better, −1 if lower is.
+
+    Returns:
+        In units of the metric: a lower bound if higher is better, else an upper one.
+    """
+    count = len(values)
+    between = float(values.var(ddof=1)) / count if count > 1 else 0.0
+    total = between + float((errors.fillna(0.0) ** 2).mean())
+    freedom = (count - 1) * (total / between) ** 2 if between > 0 else _NORMAL_FREEDOM
+    quantile = float(stdtrit(min(freedom, _NORMAL_FREEDOM), _CONFIDENCE))
+    return float(values.mean()) - sign * quantile * sqrt(total)
+
+
+def _unfinished(state: str, why: object, finished: int, expected: int) -> str | None:
+    detail = f": {why}" if isinstance(why, str) and why else ""
+    if state != "COMPLETE":
+        return f"{state}{detail}"
+    if finished < expected:
+        return (
+            f"{finished} of {expected} replicates finished{detail}; a model is not averaged over "
+            "those that survived"
+        )
+    return None
+
+
+def _not_finite(finished: pd.DataFrame, components: tuple[str, ...]) -> str | None:
+    for column in (*components, "metric"):
+        bad = int((~np.isfinite(finished[column].to_numpy(dtype=float))).sum())
+        if bad:
+            return f"{column} is not a finite number in {bad} of {len(finished)} replicates"
+    return None
+
+
+def _not_learned(finished: pd.DataFrame, metric: MetricInfo) -> str | None:
+    if not isfinite(metric.baseline):
+        return f"the trivial baseline of {metric.name} is {metric.baseline}: nothing can beat it"
+    reached = float(finished["metric"].mean())
+    bound = confidence_bound(finished["metric"], finished["metric_error"], metric.sign)
+    start = float(finished["metric_start"].mean(skipna=False))
+    if isnan(start):
+        return f"{metric.name} at step 0 is missing, so that nothing shows the model learned"
+    side = "lower" if metric.sign > 0 else "upper"
+    figures = f"{metric.name} {reached:.4g} ({side} 95% bound {bound:.4g})"
+    if metric.sign * (bound - metric.baseline) <= 0:
+        return f"{figures} does not beat the trivial baseline {metric.baseline:.4g}"
+    if metric.sign * (bound - start) <= 0:
+        return f"{figures} does not beat the model's own {start:.4g} at step 0"
+    return None

@@ -1,0 +1,199 @@
+"""Ray Tune: every training runs as a Tune trial on a reused actor. All that imports Ray.
+
+Tune's searcher interface is the whole coupling: ``suggest`` hands out the conductor's next
+training, ``on_trial_complete`` returns it. Tune's own experiment state is never read back, so its
+folder is a temporary one and its snapshots are switched off; what counts is in the run directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_THRESHOLD_S": "1000000000",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+# Ray reads some of these while it is imported.
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+if TYPE_CHECKING:
+    from sweeps.sweep import Conductor
+
+SLICE_SECONDS = 1.0
+"""How long a training runs between two signs of life to the driver."""
+
+
+class TuneTraining(tune.Trainable):  # type: ignore[misc]
+    """The actor: trains what it is given, slice by slice, and writes trace and record itself."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take a training; the imports cost seconds, once per actor."""
+        for folder in config["import_path"]:
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+        from sweeps.worker import Worker
+
+        self._worker = Worker(
+            Path(config["run"]), config["training"], config["trial"], self.trial_id
+        )
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next training on the same warm actor."""
+        self.setup(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Leave a checkpoint when the sweep is stopped in the middle of a training."""
+        self._worker.save()
+
+    def step(self) -> dict[str, Any]:
+        """Train for a slice of time."""
+        return {"done": self._worker.advance(SLICE_SECONDS)}
+
+
+class _TuneSearcher(Searcher):  # type: ignore[misc]
+    """Answers Tune's questions from the conductor; has nothing of its own to save."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self._conductor = conductor
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        work = self._conductor.next(trial_id)
+        if work is None:
+            return self.FINISHED if self._conductor.exhausted else None
+        return {"training": work.training.to_json(), "trial": work.trial}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        self._conductor.ended(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the ledger."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the ledger."""
+
+
+class _Watch(tune.Callback):  # type: ignore[misc]
+    """Tells the conductor why an actor died, and lets the display move."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._conductor.tick()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = trial.get_error()
+        text = str(error).strip() if error is not None else ""
+        self._conductor.died(trial.trial_id, text or "the worker process died without a message")
+
+
+@contextlib.contextmanager
+def _connected(address: str | None, workers: int) -> Iterator[None]:
+    """A Ray of our own on this machine, or the cluster at ``address``.
+
+    ``address="local"`` because the file that a dead cluster leaves behind would otherwise send
+    ``ray.init`` to it.
+    """
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        options |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
+    else:
+        options |= {"address": address}
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    ray.init(**options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def execute(
+    conductor: Conductor,
+    *,
+    run: Path,
+    workers: int,
+    address: str | None,
+    import_path: list[str],
+) -> None:
+    """Work off the conductor's trainings as Tune trials, at most ``workers`` at once.
+
+    Returns when the conductor is exhausted or was told to stop. Raises ConnectionError if the
+    cluster at ``address`` can't be reached.
+    """
+    with (
+        _connected(address, workers),
+        tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
+        _stoppable(conductor),
+    ):
+        tune.run(
+            TuneTraining,
+            config={"run": str(run.resolve()), "import_path": import_path},
+            num_samples=-1,
+            search_alg=_TuneSearcher(conductor),
+            resources_per_trial={"cpu": 1},
+            reuse_actors=True,
+            storage_path=scratch,
+            name="sweep",
+            trial_dirname_creator=lambda trial: trial.trial_id,
+            callbacks=[_Watch(conductor)],
+            raise_on_failed_trial=False,
+            verbose=0,
+            progress_reporter=_Silent(),
+        )
+
+
+@contextlib.contextmanager
+def _stoppable(conductor: Conductor) -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does: Tune ends its loop, and lets the actors save their trainings.
+
+    Tune leaves its own SIGINT handler behind, which would swallow a later Ctrl-C.
+    """
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        conductor.stopping = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupt = signal.getsignal(signal.SIGINT)
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGINT, interrupt)
+
+
+class _Silent(tune.ProgressReporter):  # type: ignore[misc]
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: Any) -> None:
+        raise AssertionError("a silent reporter has nothing to report")

@@ -1,0 +1,76 @@
+"""What there is: architectures and initialisations, tasks, run directories, as rows for ``tracerank
+list``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from search_spaces import (
+    INITIALISATIONS,
+    architecture_names,
+    get_architecture,
+    get_task,
+    task_names,
+)
+
+
+def listing(what: str, runs: Path) -> list[dict[str, Any]]:
+    """Rows for ``spaces``, ``tasks`` or ``runs`` (the run directories under ``runs``)."""
+    return {"spaces": _spaces, "tasks": _tasks, "runs": lambda: _runs(runs)}[what]()
+
+
+def _spaces() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for name in architecture_names():
+        architecture = get_architecture(name)
+        fits = [task for task in task_names() if architecture.fits(get_task(task).shape) is None]
+        settings = ", ".join(
+            f"{key}={value.default}" for key, value in architecture.settings.items()
+        )
+        rows.append(
+            {"kind": "architecture", "name": name, "settings": settings, "tasks": ", ".join(fits)}
+        )
+    return rows + [
+        {"kind": "init", "name": name, "settings": "", "tasks": ""} for name in INITIALISATIONS
+    ]
+
+
+def _tasks() -> list[dict[str, Any]]:
+    rows = []
+    for name in task_names():
+        task = get_task(name)
+        rows.append(
+            {
+                "name": name,
+                "kind": task.kind,
+                "input": "×".join(map(str, task.shape.input_shape)),
+                "outputs": task.shape.outputs,
+                "metric": f"{task.metric.name} ({task.metric.direction})",
+            }
+        )
+    return rows
+
+
+def _runs(runs: Path) -> list[dict[str, Any]]:
+    from sweeps.run_directory import RunDirectory
+    from sweeps.selection import read_trials
+
+    rows = []
+    for path in sorted(runs.glob("*/sweep.yaml")):
+        run = RunDirectory(path.parent)
+        states = [trial.state for trial in read_trials(run)]
+        rows.append(
+            {
+                "run": str(run.path),
+                "trials": len(states),
+                "complete": states.count("COMPLETE"),
+                "failed": states.count("FAILED"),
+                "interrupted": states.count("INTERRUPTED"),
+                "report": str(run.report / "index.html")
+                if (run.report / "index.html").exists()
+                else "",
+            }
+        )
+    return rows

@@ -1,0 +1,90 @@
+"""What a trial is paid: its values for the study, and the learning floor as a constraint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.candidate import Candidate
+from sweeps.config import SweepConfig
+from sweeps.records import TrainingRecord
+from sweeps.run_directory import RunDirectory
+from sweeps.scoring import mean, score
+from trace_core import Trace, TraceError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the study is told: ``values`` (None: the trial FAILED, for ``reason``), the constraint
+    (met at or below 0) and the mean validation metric.
+    """
+
+    values: list[float] | None
+    constraint: float | None = None
+    metric: float | None = None
+    reason: str = ""
+
+
+class Objectives:
+    """Turns the records of a trial's trainings into objective values.
+
+    The constraint is ``floor`` less the share of the way from the task's trivial baseline to the
+    best mean metric seen so far in the sweep (design §4.8): the final ranking applies the same
+    floor against the best of all.
+    """
+
+    def __init__(self, run: RunDirectory, config: SweepConfig, seen: Iterable[tuple[str, float]]):
+        self._run = run
+        self._config = config
+        self._sign = 1.0 if config.metric_direction == "maximize" else -1.0
+        self.best: tuple[str, float] | None = None
+        for model_id, metric in seen:
+            self._note(model_id, metric)
+
+    def evaluate(
+        self, candidate: Candidate, alpha: float, known: Sequence[TrainingRecord]
+    ) -> Outcome:
+        """The outcome of a trial of ``candidate`` at ``alpha`` whose trainings have ended."""
+        failed = next((record for record in known if record.state == "FAILED"), None)
+        if failed is not None:
+            return Outcome(None, reason=f"seed {failed.seed}: {failed.reason}")
+        try:
+            rows = [self._row(record, alpha) for record in known]
+        except TraceError as error:
+            return Outcome(None, reason=str(error))
+        means = {name: mean(row[name] for row in rows) for name in rows[0]}
+        values = [means[name] for name in self._config.objective_names()]
+        for name, value in zip(self._config.objective_names(), values, strict=True):
+            if not math.isfinite(value):
+                return Outcome(None, reason=f"{name} is {value}: the trace does not define it")
+        metric = means["metric"]
+        self._note(candidate.model_id, metric)
+        return Outcome(values, self._constraint(metric, known[0].baseline), metric)
+
+    def _row(self, record: TrainingRecord, alpha: float) -> dict[str, Any]:
+        trace = Trace.load(self._run.trace(record.training_id))
+        row = score(record, trace, self._config)
+        fixed = self._config.ranking.alpha
+        weight = fixed if isinstance(fixed, float) else 0.5
+        return {
+            "stability": row["stability"],
+            "explainability": row["explainability"],
+            "metric": row["metric"],
+            "traceability": weight * row["stability"] + (1 - weight) * row["explainability"],
+            "article_score": trace.score(alpha=alpha, reading="article"),
+        }
+
+    def _note(self, model_id: str, metric: float) -> None:
+        if self.best is None or self._sign * metric > self._sign * self.best[1]:
+            self.best = (model_id, metric)
+
+    def _constraint(self, metric: float, baseline: float | None) -> float:
+        assert self.best is not None
+        assert baseline is not None
+        floor = self._config.ranking.floor
+        reach = self._sign * (self.best[1] - baseline)
+        if reach <= 0:
+            return floor
+        return floor - self._sign * (metric - baseline) / reach

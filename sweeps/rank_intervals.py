@@ -1,0 +1,205 @@
+"""How sure a rank is: simultaneous differences of means, and whether there are any at all.
+
+Every model is a group of replicates. A permutation test first asks whether the groups differ at
+all; only then are pairs compared, all at once at a family-wise 5%, and a model's rank lies
+between 1 + the number significantly better and M − the number significantly worse (the rank
+interval of simultaneous comparisons; Chatbot Arena's, with differences in place of bounds).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import factorial, prod
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import fdtrc
+
+from sweeps.studentized_range import critical_values, interpolated_critical_values
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+LEVEL = 0.05
+PERMUTATIONS = 9_999
+_CHUNK_VALUES = 2_000_000
+# Differences this small against the values themselves are rounding, not differences.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class RankIntervals:
+    """Rank bounds of M models, and the facts they rest on.
+
+    ``low`` and ``high`` are ranks, 1 the best, in the order of the groups. ``method`` is
+    ``tukey``, ``games-howell``, or ``none`` where nothing could be compared. ``p_value`` is
+    that of the omnibus test, None if it could not be made; ``variances_p_value`` that of the
+    Brown–Forsythe test, None likewise. ``distinguishable`` says whether the omnibus test found
+    differences; without it every interval is [1, M].
+    """
+
+    low: IntArray
+    high: IntArray
+    method: str
+    p_value: float | None
+    variances_p_value: float | None
+    distinguishable: bool
+
+
+def rank_intervals(groups: Sequence[FloatArray], seed: int) -> RankIntervals:
+    """Rank bounds of every group's mean, higher is better.
+
+    Tukey–Kramer's differences, or Games–Howell's where a Brown–Forsythe test rejects equal
+    variances at 5%. With fewer than two values in some group there is no spread to judge by,
+    and every interval is full.
+
+    Args:
+        groups: M vectors of at least one finite value each.
+        seed: of the permutations.
+
+    Returns:
+        Bounds with ``low ≤ rank of the mean ≤ high``. O(M² + permutations · values).
+    """
+    models = len(groups)
+    low, high = np.ones(models, dtype=np.int64), np.full(models, models, dtype=np.int64)
+    if models < 2 or min(len(group) for group in groups) < 2:
+        return RankIntervals(low, high, "none", None, None, distinguishable=False)
+    p_value = omnibus_p_value(groups, seed)
+    variances = brown_forsythe_p_value(groups)
+    unequal = variances is not None and variances <= LEVEL
+    method = "games-howell" if unequal else "tukey"
+    distinguishable = p_value <= LEVEL
+    if distinguishable:
+        better = games_howell(groups) if unequal else tukey_kramer(groups)
+        low += better.sum(axis=0)
+        high -= better.sum(axis=1)
+    return RankIntervals(low, high, method, p_value, variances, distinguishable)
+
+
+def omnibus_p_value(
+    groups: Sequence[FloatArray], seed: int, permutations: int = PERMUTATIONS
+) -> float:
+    """Permutation test of a one-way layout: can the groups be told apart?
+
+    The F statistic under random reassignment of all values to groups of the same sizes;
+    p = (b + 1)/(n + 1) with b of n permutations at least as extreme (Phipson and Smyth, 2010,
+    Stat. Appl. Genet. Mol. Biol. 9). F rises with the sum of squares between groups, as the
+    total doesn't change, so that sum is what is compared.
+
+    Args:
+        groups: at least two vectors.
+        seed: of the permutations.
+        permutations: n.
+
+    Returns:
+        In (0, 1].
+    """
+    values = np.concatenate(list(groups))
+    centred = values - values.mean()
+    sizes = np.array([len(group) for group in groups])
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    total = float(centred @ centred)
+    if total <= (_ROUNDING * float(np.abs(values).max())) ** 2 * len(values):
+        return 1.0
+
+    def between(rows: FloatArray) -> FloatArray:
+        sums = np.add.reduceat(rows, starts, axis=1)
+        squares: FloatArray = (sums**2 / sizes).sum(axis=1)
+        return squares
+
+    observed = float(between(centred[None])[0])
+    rng = np.random.default_rng(seed)
+    extreme, left = 0, permutations
+    while left:
+        rows = min(left, max(1, _CHUNK_VALUES // len(values)))
+        shuffled = rng.permuted(np.tile(centred, (rows, 1)), axis=1)
+        extreme += int(np.count_nonzero(between(shuffled) >= observed - _ROUNDING * total))
+        left -= rows
+    return (extreme + 1) / (permutations + 1)
+
+
+def smallest_p_value(sizes: Sequence[int]) -> float:
+    """The smallest p that the exact permutation test can reach with groups of these sizes.
+
+    Relabelling groups of one size leaves F as it is, so that each partition of the values
+    counts once for every such relabelling.
+    """
+    arrangements = factorial(sum(sizes)) // prod(factorial(size) for size in sizes)
+    alike = prod(factorial(sizes.count(size)) for size in set(sizes))
+    return alike / arrangements
+
+
+def brown_forsythe_p_value(groups: Sequence[FloatArray]) -> float | None:
+    """Test of equal variances: an analysis of variance of |x − median of the group|.
+
+    Brown and Forsythe, 1974, J. Am. Stat. Assoc. 69.
+
+    Returns:
+        In [0, 1]; None with fewer than three values in some group, where the two distances from
+        the median are equal by construction and the test would always reject.
+    """
+    if min(len(group) for group in groups) < 3:
+        return None
+    distances = [np.abs(group - np.median(group)) for group in groups]
+    means, sizes, pooled = _moments(distances)
+    grand = float(means @ sizes / sizes.sum())
+    between = float(sizes @ (means - grand) ** 2) / (len(groups) - 1)
+    scale = max(float(np.abs(group).max()) for group in groups)
+    if between <= (_ROUNDING * scale) ** 2:
+        return 1.0
+    if pooled <= (_ROUNDING * scale) ** 2:
+        return 0.0
+    return float(fdtrc(len(groups) - 1, sizes.sum() - len(groups), between / pooled))
+
+
+def tukey_kramer(groups: Sequence[FloatArray]) -> BoolArray:
+    """Which mean is significantly greater than which, one variance for all.
+
+    Tukey (1953) with Kramer's (1956, Biometrics 12) unequal sizes: a difference is significant
+    if it exceeds q·sqrt(s²/2 · (1/nᵢ + 1/nⱼ)), q the 95% quantile of the studentized range of M
+    means on N − M degrees of freedom.
+
+    Returns:
+        Shape (M, M), true at [i, j] where i is significantly greater than j.
+    """
+    means, sizes, pooled = _moments(groups)
+    error = np.sqrt(pooled / 2 * np.add.outer(1 / sizes, 1 / sizes))
+    critical = critical_values(len(groups), sizes.sum() - len(groups), 1 - LEVEL)
+    return _exceeds(means, critical * error)
+
+
+def games_howell(groups: Sequence[FloatArray]) -> BoolArray:
+    """Which mean is significantly greater than which, each group with a variance of its own.
+
+    Games and Howell, 1976, J. Educ. Stat. 1: as Tukey–Kramer with the pair's own variances and
+    Welch's degrees of freedom.
+
+    Returns:
+        Shape (M, M), true at [i, j] where i is significantly greater than j.
+    """
+    means, sizes, _ = _moments(groups)
+    squares = np.array([group.var(ddof=1) for group in groups]) / sizes
+    error = np.add.outer(squares, squares)
+    spread = squares**2 / (sizes - 1)
+    divisor = np.add.outer(spread, spread)
+    flat = divisor == 0
+    # Two groups without any spread need no critical value; any ν will do for them.
+    freedom = np.where(flat, sizes.sum(), error**2 / np.where(flat, 1.0, divisor))
+    critical = interpolated_critical_values(len(groups), freedom, 1 - LEVEL)
+    return _exceeds(means, critical * np.sqrt(error / 2))
+
+
+def _moments(groups: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, float]:
+    """Means, sizes, and the pooled variance."""
+    means = np.array([group.mean() for group in groups])
+    sizes = np.array([len(group) for group in groups], dtype=np.float64)
+    squares = sum(
+        float(((group - mean) ** 2).sum()) for group, mean in zip(groups, means, strict=True)
+    )
+    return means, sizes, squares / (float(sizes.sum()) - len(groups))
+
+
+def _exceeds(means: FloatArray, least: FloatArray) -> BoolArray:
+    floor = _ROUNDING * float(np.abs(means).max())
+    exceeds: BoolArray = np.subtract.outer(means, means) > np.maximum(least, floor)
+    return exceeds

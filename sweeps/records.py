@@ -1,0 +1,69 @@
+"""What became of a training: the record kept beside its trace.
+
+A record exists if and only if the training has ended. The trace of a finished training is written
+before its record, so a process killed between the two leaves a training that is simply not there
+yet.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from sweeps.run_directory import RunDirectory, write_json
+from trace_core import Trace
+
+State = Literal["COMPLETE", "FAILED"]
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """One ended training.
+
+    ``history`` has one entry per evaluation, step 0 first: ``epoch``, ``step`` (optimiser steps
+    taken), ``train_loss`` (mean since the last entry; None at step 0), ``metric`` (on the
+    validation part) and ``metric_error`` (its standard error over the validation sample).
+    ``metric_test`` is the metric on the held-out part at the end; ``examples`` how many training
+    examples were seen, each as often as it was. A FAILED record has a
+    ``reason`` and the ``log_tail`` of what the training printed, and no figures.
+    """
+
+    training_id: str
+    model_id: str
+    seed: int
+    state: State
+    trial: int
+    runner: str
+    seconds: float
+    parameters: int = 0
+    steps: int = 0
+    examples: int = 0
+    reason: str = ""
+    log_tail: str = ""
+    metric_name: str = ""
+    direction: str = ""
+    baseline: float | None = None
+    metric_test: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def metrics(self) -> list[float]:
+        """The validation metric at every evaluation, step 0 first."""
+        return [entry["metric"] for entry in self.history]
+
+
+def save(run: RunDirectory, record: TrainingRecord, trace: Trace | None = None) -> None:
+    """Store a record, after its trace if it has one, and drop the training's checkpoint."""
+    if trace is not None:
+        trace.save(run.trace(record.training_id))
+    write_json(run.record(record.training_id), asdict(record))
+    run.checkpoint(record.training_id).unlink(missing_ok=True)
+
+
+def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:
+    """The record of a training, or None while it has not ended."""
+    try:
+        text = run.record(training_id).read_text()
+    except FileNotFoundError:
+        return None
+    return TrainingRecord(**json.loads(text))

@@ -1,0 +1,75 @@
+"""The ranking report: facts (data), charts (SVG), page (HTML), and the ranking as tables beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sweeps.report.facts import Facts, build_facts
+from sweeps.report.page import render
+from sweeps.report.series import Traced
+from sweeps.run_directory import write_atomically
+
+if TYPE_CHECKING:
+    from sweeps.ranking import MetricInfo, Ranking
+
+__all__ = ["Facts", "build_facts", "render", "write_report"]
+
+
+def write_report(
+    directory: Path,
+    *,
+    ranking: Ranking,
+    config: Mapping[str, Any],
+    metric: MetricInfo,
+    models: pd.DataFrame,
+    replicates: pd.DataFrame,
+    curves: Callable[[str], Sequence[Traced]],
+    failures: Sequence[Mapping[str, Any]],
+    environment: Mapping[str, Any],
+    commands: Mapping[str, str],
+) -> Path:
+    """Write ``index.html``, and ``ranking`` as ``.json``, ``.csv`` and ``.parquet``; each one whole or not at all.
+
+    Args:
+        directory: where to; made if it isn't there.
+        ranking: what the page is about.
+        config: the resolved configuration.
+        metric: the task's metric.
+        models: one row per model tried: ``model_id``, ``architecture``, ``init``, ``settings``,
+            ``state``, ``reason``.
+        replicates: one row of scores per finished training.
+        curves: the traces of a model's trainings; asked for the leading models alone.
+        failures: trials that aren't COMPLETE: ``trial``, ``model`` (its id), ``state``, ``reason``,
+            ``log_tail``.
+        environment: versions and machine, nested as you like.
+        commands: what to type, by purpose (``train_winner``).
+
+    Returns:
+        The path of the page. It is written last: where it is new, so are the tables.
+    """
+    facts = build_facts(
+        ranking=ranking,
+        config=config,
+        metric=metric,
+        models=models,
+        replicates=replicates,
+        curves=curves,
+        failures=failures,
+        environment=environment,
+        commands=commands,
+    )
+    page = render(facts)
+    table = json.dumps(ranking.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
+    parquet = io.BytesIO()
+    ranking.frame.to_parquet(parquet, index=False)
+    write_atomically(directory / "ranking.json", f"{table}\n".encode())
+    write_atomically(directory / "ranking.csv", ranking.frame.to_csv(index=False).encode())
+    write_atomically(directory / "ranking.parquet", parquet.getvalue())
+    write_atomically(directory / "index.html", page.encode())
+    return directory / "index.html"

@@ -1,0 +1,318 @@
+"""Everything the page says, as plain data that can be written as JSON, with nothing drawn yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from sweeps.report.alphas import alpha_facts
+from sweeps.report.series import Traced, curves as step_curves
+from sweeps.report.settings import common_settings, flat, model_name, own_settings
+from sweeps.report.verdict import alpha_sentence, tally, verdict
+from sweeps.report.wording import capitalised, finite
+
+if TYPE_CHECKING:
+    from sweeps.ranking import MetricInfo, Ranking
+
+LEADERS = 5
+"""Models that get a letter and a colour, and are drawn over the steps."""
+
+KEYS = "ABCDEFGH"
+FIGURES = (
+    "traceability",
+    "stability",
+    "explainability",
+    "change_rate",
+    "article_score",
+    "metric",
+    "metric_best",
+    "metric_test",
+    "share_first",
+    "p_first",
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the page says, in the order in which it says it; values are of JSON's types only.
+
+    Every ``models`` row is the row of ``ranking.json`` and more: ``name``, ``own_settings`` (those
+    that not all models share), ``key`` (the letter of a model that is drawn, or None), ``pareto``,
+    and ``ranges`` over the replicates. Figures that are missing are None.
+    """
+
+    name: str
+    task: str
+    metric: dict[str, Any]
+    alpha: dict[str, Any]
+    verdict: dict[str, Any]
+    alpha_sentence: str
+    tally: str
+    warnings: list[str]
+    models: list[dict[str, Any]]
+    common_settings: dict[str, Any]
+    excluded: list[dict[str, Any]]
+    curves: list[dict[str, Any]]
+    alphas: dict[str, Any]
+    grid: dict[str, Any]
+    failures: list[dict[str, Any]]
+    trials: dict[str, int]
+    commands: dict[str, str]
+    kinds: dict[str, str]
+    omnibus: dict[str, Any]
+    replicates: int
+    seeds: list[int]
+    environment: dict[str, str]
+    configuration: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts as nested dicts and lists."""
+        return asdict(self)
+
+
+def build_facts(
+    *,
+    ranking: Ranking,
+    config: Mapping[str, Any],
+    metric: MetricInfo,
+    models: pd.DataFrame,
+    replicates: pd.DataFrame,
+    curves: Callable[[str], Sequence[Traced]],
+    failures: Sequence[Mapping[str, Any]],
+    environment: Mapping[str, Any],
+    commands: Mapping[str, str],
+) -> Facts:
+    """Gather the facts; ``curves`` is asked for the traces of the leading models alone."""
+    table = ranking.to_json()
+    kinds = score_kinds(config)
+    described = {str(row["model_id"]): row for row in models.to_dict("records")}
+    means = complete_means(models, replicates, table["alpha"])
+    common = common_settings([dict(row["settings"] or {}) for row in described.values()])
+    rows = _rows(table, common, ranking.scores, replicates)
+    alphas = alpha_facts(
+        [row["model_id"] for row in rows], ranking.scores, table["leaders"], LEADERS
+    )
+    _give_keys(rows, [line["model_id"] for line in alphas["lines"]])
+    excluded = _excluded(table["excluded"], described, common, means)
+    measured = metric_facts(metric, rows, excluded, config)
+    omnibus = table["omnibus"]
+    alpha = {
+        "value": table["alpha"],
+        "source": table["alpha_source"],
+        "note": table["alpha_note"],
+        "reading": table["reading"],
+    }
+    return Facts(
+        name=str(config.get("name", "sweep")),
+        task=str(config.get("task", "")),
+        metric=measured,
+        alpha=alpha,
+        verdict=verdict(rows, excluded, omnibus, measured),
+        alpha_sentence=alpha_sentence(alpha, rows[0] if rows else None),
+        tally=tally(len(rows), len(excluded), table["trials"]),
+        warnings=[capitalised(str(warning)) for warning in ranking.warnings],
+        models=rows,
+        common_settings=common,
+        excluded=excluded,
+        curves=[
+            {"model_id": row["model_id"]}
+            | step_curves(curves(row["model_id"]), kinds["change_rate"], kinds["explainability"])
+            for row in rows[:LEADERS]
+        ],
+        alphas=alphas,
+        grid=grid(described, rows, means),
+        failures=[_failure(failure, described) for failure in failures],
+        trials={state: int(amount) for state, amount in table["trials"].items()},
+        commands={str(label): str(text) for label, text in commands.items()},
+        kinds=kinds,
+        omnibus=omnibus,
+        replicates=int(config.get("replicates", 0)),
+        seeds=sorted({int(seed) for seed in replicates["seed"]}) if len(replicates) else [],
+        environment=flat(environment),
+        configuration=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
+    )
+
+
+def score_kinds(config: Mapping[str, Any]) -> dict[str, str]:
+    """Which kind of stability, change rate and concentration the scores are of."""
+    chosen = config.get("ranking") or {}
+    defaults = {"stability": "steadiness", "change_rate": "rms", "explainability": "gini"}
+    return {name: str(chosen.get(name, default)) for name, default in defaults.items()}
+
+
+def complete_means(
+    models: pd.DataFrame, replicates: pd.DataFrame, alpha: float
+) -> dict[str, dict[str, float | None]]:
+    """Mean figures over the replicates, of models all of whose trainings finished.
+
+    A model that diverged in part is not averaged over its survivors: it has no entry.
+    """
+    complete = set(models.loc[models["state"] == "COMPLETE", "model_id"]) if len(models) else set()
+    of_complete = replicates[replicates["model_id"].isin(complete)]
+    columns = ["stability", "explainability", "metric"]
+    means = of_complete.groupby("model_id")[columns].mean()
+    means["traceability"] = alpha * means["stability"] + (1 - alpha) * means["explainability"]
+    return {
+        str(model): {column: finite(value) for column, value in row.items()}
+        for model, row in means.to_dict("index").items()
+    }
+
+
+def metric_facts(
+    metric: MetricInfo,
+    rows: Sequence[Mapping[str, Any]],
+    excluded: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The metric, its baseline, the best of all models and the floor that learning has to reach."""
+    choose = max if metric.direction == "maximize" else min
+    known = [row for row in [*rows, *excluded] if row["metric"] is not None]
+    best = choose(known, key=lambda row: row["metric"], default=None)
+    best_ranked = choose((row["metric"] for row in rows), default=None)
+    baseline = finite(metric.baseline)
+    share = float((config.get("ranking") or {}).get("floor", 0.5))
+    floor = None
+    if best_ranked is not None and baseline is not None:
+        floor = baseline + share * (best_ranked - baseline)
+    return {
+        "name": metric.name,
+        "direction": metric.direction,
+        "baseline": baseline,
+        "best": best["metric"] if best else None,
+        "best_model": best["model_id"] if best else None,
+        "best_name": best["name"] if best else None,
+        "floor": floor,
+        "floor_share": share,
+    }
+
+
+def grid(
+    described: Mapping[str, Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    means: Mapping[str, Mapping[str, float | None]],
+) -> dict[str, Any]:
+    """Mean traceability and metric of the models tried, per architecture and initialisation.
+
+    ``cells`` are in the order of ``architectures`` × ``inits``, None where nothing was tried;
+    ``measured`` counts the models whose trainings all finished, over which the means are taken.
+    """
+    ranked = {row["model_id"] for row in rows}
+    architectures = sorted({str(model["architecture"]) for model in described.values()})
+    inits = sorted({str(model["init"]) for model in described.values()})
+    members: dict[tuple[str, str], list[str]] = {}
+    for model_id, model in described.items():
+        place = (str(model["architecture"]), str(model["init"]))
+        members.setdefault(place, []).append(model_id)
+
+    def cell(place: tuple[str, str]) -> dict[str, Any] | None:
+        ids = members.get(place)
+        if not ids:
+            return None
+        figures = [means[model_id] for model_id in ids if model_id in means]
+        return {
+            "tried": len(ids),
+            "measured": len(figures),
+            "ranked": len(ranked.intersection(ids)),
+            "traceability": _mean(figures, "traceability"),
+            "metric": _mean(figures, "metric"),
+        }
+
+    return {
+        "architectures": architectures,
+        "inits": inits,
+        "cells": [[cell((a, i)) for i in inits] for a in architectures],
+    }
+
+
+def _mean(figures: Sequence[Mapping[str, float | None]], name: str) -> float | None:
+    known = [value for each in figures if (value := each[name]) is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _give_keys(rows: Sequence[dict[str, Any]], drawn: Sequence[str]) -> None:
+    """A letter for every model that is drawn: the first ones, and those that lead for some α."""
+    first = [row["model_id"] for row in rows[:LEADERS]]
+    letters = dict(zip(dict.fromkeys([*first, *drawn]), KEYS, strict=False))
+    for row in rows:
+        row["key"] = letters.get(row["model_id"])
+
+
+def _rows(
+    table: Mapping[str, Any],
+    common: Mapping[str, Any],
+    scores: pd.DataFrame,
+    replicates: pd.DataFrame,
+) -> list[dict[str, Any]]:
+    front = set(table["pareto"])
+    traceability = _extent(scores, "traceability")
+    metric = _extent(replicates, "metric")
+    return [
+        dict(row)
+        | {name: finite(row[name]) for name in FIGURES}
+        | {
+            "name": model_name(row),
+            "own_settings": own_settings(row["settings"], common),
+            "key": None,
+            "pareto": row["model_id"] in front,
+            "ranges": {
+                "traceability": traceability.get(row["model_id"]),
+                "metric": metric.get(row["model_id"]),
+            },
+        }
+        for row in table["models"]
+    ]
+
+
+def _extent(table: pd.DataFrame, column: str) -> dict[str, list[float]]:
+    """Lowest and highest value of each model's trainings."""
+    extent: dict[str, list[float]] = {}
+    for model_id, value in zip(table["model_id"], table[column], strict=True):
+        if (figure := finite(value)) is not None:
+            low, high = extent.get(str(model_id), [figure, figure])
+            extent[str(model_id)] = [min(low, figure), max(high, figure)]
+    return extent
+
+
+def _excluded(
+    given: Sequence[Mapping[str, Any]],
+    described: Mapping[str, Mapping[str, Any]],
+    common: Mapping[str, Any],
+    means: Mapping[str, Mapping[str, float | None]],
+) -> list[dict[str, Any]]:
+    rows = []
+    for entry in given:
+        model_id = str(entry["model_id"])
+        model = described.get(model_id)
+        figures = means.get(model_id, {})
+        rows.append(
+            {
+                "model_id": model_id,
+                "name": model_name(model) if model else model_id,
+                "own_settings": own_settings(model["settings"] or {}, common) if model else {},
+                "state": str(model["state"]) if model else "",
+                "reason": str(entry["reason"]),
+                "traceability": figures.get("traceability"),
+                "metric": figures.get("metric"),
+            }
+        )
+    return rows
+
+
+def _failure(
+    failure: Mapping[str, Any], described: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    model_id = str(failure.get("model") or "")
+    model = described.get(model_id)
+    return {
+        "trial": int(failure["trial"]),
+        "model_id": model_id,
+        "name": model_name(model) if model else model_id,
+        "state": str(failure["state"]),
+        "reason": str(failure.get("reason") or ""),
+        "log_tail": str(failure.get("log_tail") or ""),
+    }

@@ -1,0 +1,86 @@
+"""Curves over a training's steps, for drawing: mean over the replicates, and their range.
+
+What the ranking is computed from is never touched here; a curve is thinned only because a screen
+has fewer dots than a training has steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+POINTS = 160
+"""Points a curve is thinned to: about one for every four dots of a chart's width."""
+
+
+class Traced(Protocol):
+    """What is read of a trace: its steps, and one value per step of either quantity."""
+
+    @property
+    def steps(self) -> Any: ...  # noqa: D102
+
+    def change_rate(self, kind: str) -> Any: ...  # noqa: D102
+
+    def explainability(self, kind: str) -> Any: ...  # noqa: D102
+
+
+def curves(traces: Sequence[Traced], change_rate: str, concentration: str) -> dict[str, Any]:
+    """Both quantities over the steps that all ``traces`` share: ``change_rate`` and ``explainability``.
+
+    Each is ``{"steps", "mean", "low", "high"}``, of equal length and with None where no trace has a
+    value; ``span`` is how many observations one point stands for, ``replicates`` how many traces.
+    """
+    steps = [np.asarray(trace.steps, dtype=np.int64) for trace in traces]
+    shared = reduce(np.intersect1d, steps) if steps else np.empty(0, dtype=np.int64)
+    places = [np.searchsorted(own, shared) for own in steps]
+    rates = [np.asarray(trace.change_rate(change_rate), dtype=float) for trace in traces]
+    indices = [np.asarray(trace.explainability(concentration), dtype=float) for trace in traces]
+    return {
+        "change_rate": band(shared, [r[at] for r, at in zip(rates, places, strict=True)]),
+        "explainability": band(shared, [e[at] for e, at in zip(indices, places, strict=True)]),
+        "span": max(1, -(-len(shared) // POINTS)),
+        "replicates": len(traces),
+    }
+
+
+def band(steps: NDArray[np.int64], replicates: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
+    """Thinned mean, minimum and maximum over ``replicates``, which are aligned with ``steps``.
+
+    Each replicate is averaged over a span of steps before the replicates are compared, so that the
+    band shows how seeds differ and not how noisy single steps are.
+    """
+    if not len(steps) or not replicates:
+        return {"steps": [], "mean": [], "low": [], "high": []}
+    width = -(-len(steps) // POINTS)
+    starts = np.arange(0, len(steps), width)
+    thinned = np.stack([_span_means(values, starts) for values in replicates])
+    known = np.isfinite(thinned)
+    counts = known.sum(axis=0)
+    total = np.where(known, thinned, 0.0).sum(axis=0)
+    mean = np.divide(total, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+    low = np.where(known, thinned, np.inf).min(axis=0)
+    high = np.where(known, thinned, -np.inf).max(axis=0)
+    last = np.append(starts[1:], len(steps)) - 1
+    middles = (steps[starts] + steps[last]) / 2
+    return {
+        "steps": [float(step) for step in middles],
+        "mean": _rounded(mean),
+        "low": _rounded(low),
+        "high": _rounded(high),
+    }
+
+
+def _span_means(values: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    known = np.isfinite(values)
+    counts = np.add.reduceat(known.astype(np.int64), starts)
+    total = np.add.reduceat(np.where(known, values, 0.0), starts)
+    return np.divide(total, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float | None]:
+    """Four significant figures: finer than a drawing shows, and a third of the bytes."""
+    return [float(f"{v:.4g}") if np.isfinite(v) else None for v in values]

@@ -1,0 +1,96 @@
+"""How figures and settings are put into words: one place, so that the page never disagrees with itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MISSING = "–"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def finite(value: Any) -> float | None:
+    """``value`` as a float, or None if it is missing or not finite, which JSON can't hold."""
+    if value is None:
+        return None
+    number_ = float(value)
+    return number_ if math.isfinite(number_) else None
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """``value`` to ``digits`` decimals; small or large ones to as many significant figures.
+
+    Decimals and not significant figures in the ordinary range, so that a column lines up.
+    """
+    figure = finite(value)
+    if figure is None:
+        return MISSING
+    size = abs(figure)
+    if size == 0 or 10.0 ** (1 - digits) <= size < 1e3:
+        return f"{figure:.{digits}f}".replace("-", "−")
+    return significant(figure, digits)
+
+
+def significant(value: Any, digits: int = 3) -> str:
+    """``value`` to ``digits`` significant figures, in powers of ten where plain digits would be long."""
+    figure = finite(value)
+    if figure is None:
+        return MISSING
+    if figure == 0 or 1e-4 <= abs(figure) < 1e6:
+        text = f"{figure:.{digits}g}"
+        if "e" in text:
+            text = f"{float(text):.0f}"
+        return text.replace("-", "−")
+    mantissa, exponent = f"{figure:.{digits - 1}e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}·10{str(int(exponent)).translate(_SUPERSCRIPTS)}".replace("-", "−")
+
+
+def percent(share: Any) -> str:
+    """A share of one as whole per cent; what rounding would turn into never or always is said as such."""
+    figure = finite(share)
+    if figure is None:
+        return MISSING
+    if 0 < figure < 0.01:
+        return "<1%"
+    if 0.99 < figure < 1:
+        return ">99%"
+    return f"{100 * figure:.0f}%"
+
+
+def span(low: int, high: int) -> str:
+    """A range of ranks: "3", or "1–4"."""
+    return f"{low}" if low == high else f"{low}–{high}"
+
+
+def count(amount: int, noun: str, plural: str | None = None) -> str:
+    """ "1 model", "3 models"."""
+    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
+
+
+def listing(items: Sequence[str], most: int = 5) -> str:
+    """ "a, b and c"; what goes beyond ``most`` is counted, not named."""
+    shown = list(items[:most])
+    rest = len(items) - len(shown)
+    if rest:
+        shown.append(f"{rest:,} more")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def setting(name: str, value: Any) -> str:
+    """One setting as the table shows it: its name without the architecture's prefix, and its value."""
+    shown = name.rsplit(".", 1)[-1].replace("_", " ")
+    if isinstance(value, bool):
+        return f"{shown} {'yes' if value else 'no'}"
+    return f"{shown} {significant(value) if isinstance(value, float) else value}"
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Settings in a row, for one line of text."""
+    return ", ".join(setting(name, value) for name, value in values.items())
+
+
+def capitalised(sentence: str) -> str:
+    """A sentence with its first letter large, and nothing else changed."""
+    return sentence[:1].upper() + sentence[1:]

@@ -1,0 +1,163 @@
+"""A run directory's results: its ranking and its report, from what is stored; nothing is
+retrained.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sweeps import records
+from sweeps.candidate import Candidate
+from sweeps.config import SweepConfig, load_config
+from sweeps.ledger import counts, ledger_table, write_ledger
+from sweeps.ranking import MetricInfo, Ranking, rank
+from sweeps.report import write_report
+from sweeps.run_directory import RunDirectory, write_atomically
+from sweeps.scoring import replicate_table
+from sweeps.selection import StudyTrial, read_trials
+from trace_core import Trace
+
+_PRECEDENCE = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The ranking of a run directory, with what it was made from.
+
+    ``models`` has one row per distinct model, ``replicates`` one per finished training, ``ledger``
+    one per trial.
+    """
+
+    config: SweepConfig
+    ranking: Ranking
+    models: pd.DataFrame
+    replicates: pd.DataFrame
+    ledger: pd.DataFrame
+
+
+def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
+    """Rank the models of a run directory at the configured α, or at ``alpha``."""
+    config = load_config(run.configuration)
+    trials = read_trials(run)
+    ledger = ledger_table(trials, config.objective_names())
+    models = _model_table(run, config, trials)
+    complete = models[models["state"] == "COMPLETE"]
+    trainings = {row.model_id: row.trainings for row in complete.itertuples()}
+    replicates = replicate_table(run, config, trainings, _common_span(run, trainings))
+    ranking = rank(
+        models,
+        replicates,
+        metric=_metric(run, config, trainings),
+        replicates_expected=config.replicates,
+        alpha=config.ranking.alpha if alpha is None else alpha,
+        floor=config.ranking.floor,
+        seed=config.sampler.seed,
+        trials=counts(ledger),
+    )
+    return Results(config, ranking, models, replicates, ledger)
+
+
+def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
+    """Write ``report/`` and the ledger anew from the study and the traces."""
+    results = rank_run(run, alpha)
+    write_ledger(run, results.ledger)
+    commands = {}
+    if len(results.ranking.frame):
+        winner = results.ranking.frame.iloc[0]["model_id"]
+        row = results.models.set_index("model_id").loc[winner]
+        path = run.report / "winner.yaml"
+        write_atomically(path, results.config.winner(row["candidate"]).dump().encode())
+        commands["train_winner"] = f"tracerank run {path}"
+    trainings = dict(zip(results.models["model_id"], results.models["trainings"], strict=True))
+
+    def curves(model_id: str) -> list[Trace]:
+        return [Trace.load(run.trace(training_id)) for training_id in trainings[model_id]]
+
+    write_report(
+        run.report,
+        ranking=results.ranking,
+        config=results.config.resolved(),
+        metric=results.ranking.metric,
+        models=results.models,
+        replicates=results.replicates,
+        curves=curves,
+        failures=_failures(run, results.ledger),
+        environment=json.loads(run.environment.read_text()),
+        commands=commands,
+    )
+    return results
+
+
+def _model_table(run: RunDirectory, config: SweepConfig, trials: list[StudyTrial]) -> pd.DataFrame:
+    """One row per distinct model; of its trials' states the one that stands for most counts."""
+    rows: dict[str, dict[str, Any]] = {}
+    for trial in trials:
+        if trial.details:
+            candidate = Candidate.from_dict(trial.details["candidate"])
+            model_id = trial.details["model"]
+        else:
+            try:
+                candidate, _ = Candidate.from_parameters(config, trial.parameters)
+            except KeyError:
+                # A driver was killed while it drew this trial's parameters: no model is known yet.
+                continue
+            model_id = candidate.model_id
+        row = {
+            "model_id": model_id,
+            "architecture": candidate.architecture,
+            "init": candidate.init,
+            "settings": candidate.described(),
+            "learning_rate": candidate.learning_rate,
+            "weight_decay": candidate.weight_decay,
+            "batch_size": candidate.batch_size,
+            "epochs": candidate.epochs,
+            "state": trial.state,
+            "reason": trial.details.get("reason", ""),
+            "trainings": trial.details.get("trainings", []),
+            "candidate": candidate,
+        }
+        known = rows.get(model_id)
+        if known is None or _PRECEDENCE.index(trial.state) < _PRECEDENCE.index(known["state"]):
+            rows[model_id] = row
+    columns = ["model_id", "architecture", "init", "settings", "state", "reason", "trainings"]
+    return pd.DataFrame(list(rows.values()), columns=None if rows else columns)
+
+
+def _common_span(run: RunDirectory, trainings: dict[str, list[str]]) -> int | None:
+    """Examples that every training saw, where they didn't all see the same number."""
+    loaded = (records.load(run, one) for ids in trainings.values() for one in ids)
+    seen = {record.examples for record in loaded if record is not None}
+    return min(seen) if len(seen) > 1 else None
+
+
+def _metric(run: RunDirectory, config: SweepConfig, trainings: dict[str, list[str]]) -> MetricInfo:
+    for training_id in (one for ids in trainings.values() for one in ids):
+        record = records.load(run, training_id)
+        if record is not None and record.baseline is not None:
+            return MetricInfo(record.metric_name, record.direction, record.baseline)
+    return MetricInfo(config.metric_name, config.metric_direction, float("nan"))
+
+
+def _failures(run: RunDirectory, ledger: pd.DataFrame) -> list[dict[str, Any]]:
+    failures = []
+    for number, row in ledger[ledger["state"] != "COMPLETE"].iterrows():
+        tail = ""
+        for training_id in filter(None, row["trainings"].split(",")):
+            record = records.load(run, training_id)
+            if record is not None and record.state == "FAILED":
+                tail = record.log_tail
+                break
+        failures.append(
+            {
+                "trial": number,
+                "model": row["model_id"],
+                "state": row["state"],
+                "reason": row["reason"],
+                "log_tail": tail,
+            }
+        )
+    return failures

@@ -1,0 +1,136 @@
+"""Every path of a run directory, durable writes, and the lock of its one driver.
+
+A file that matters is written whole under a temporary name, flushed to the disk and renamed, so
+that a reader, or a resumed sweep, sees the old file or the new one and never a part. The one file
+that grows is the study's journal, which Optuna appends to with fsync.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class RunDirectoryError(ValueError):
+    """A path that is not a run directory, or one that another process is writing."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``, durably: whoever reads it sees all of the old bytes or all of
+    the new.
+
+    Raises OSError if the folder can't be written; the temporary file is removed then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write ``value`` as strict JSON (a NaN raises ValueError), durably."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+class RunDirectory:
+    """The paths of one run directory (design §5); holds no state of its own."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def configuration(self) -> Path:
+        """The sweep's configuration, resolved: every default filled in."""
+        return self.path / "sweep.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and machine of the process that started the sweep."""
+        return self.path / "environment.json"
+
+    @property
+    def journal(self) -> Path:
+        """The Optuna study, as a journal file: the one ledger."""
+        return self.path / "study.journal"
+
+    @property
+    def ledger(self) -> Path:
+        """One row per trial, derived from the study."""
+        return self.path / "trials.parquet"
+
+    @property
+    def report(self) -> Path:
+        """The folder of the ranking report."""
+        return self.path / "report"
+
+    def trace(self, training_id: str) -> Path:
+        """The stored trace of a finished training."""
+        return self.path / "traces" / f"{training_id}.npz"
+
+    def record(self, training_id: str) -> Path:
+        """What became of a training: there if and only if it has ended."""
+        return self.path / "traces" / f"{training_id}.json"
+
+    def checkpoint(self, training_id: str) -> Path:
+        """State of an unfinished training, from which it continues."""
+        return self.path / "checkpoints" / f"{training_id}.pt"
+
+    @classmethod
+    def existing(cls, path: Path | str) -> RunDirectory:
+        """The run directory at ``path``.
+
+        Raises FileNotFoundError if there is nothing at ``path`` and RunDirectoryError if it is
+        something else.
+        """
+        run = cls(path)
+        if not run.path.exists():
+            raise FileNotFoundError(f"{run.path}: no such run directory")
+        if not run.configuration.is_file():
+            raise RunDirectoryError(
+                f"{run.path}: not a run directory (it has no {run.configuration.name}); "
+                "give the directory that 'tracerank run' wrote"
+            )
+        return run
+
+    @contextmanager
+    def driving(self) -> Iterator[None]:
+        """Hold the directory as its one driver; the system lets go of the lock when the process
+        dies.
+
+        Raises RunDirectoryError if another process drives it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "driver.lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise RunDirectoryError(
+                    f"{self.path}: another sweep is running in it (process {holder}); "
+                    "wait for it, or stop it first"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield

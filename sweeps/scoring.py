@@ -1,0 +1,88 @@
+"""Stored traces and records into scores: one row per training, a pure function of what is on
+disk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from sweeps import records
+from sweeps.config import SweepConfig
+from sweeps.records import TrainingRecord
+from sweeps.run_directory import RunDirectory
+from trace_core import Trace
+
+REPLICATE_COLUMNS = (
+    "model_id",
+    "seed",
+    "stability",
+    "change_rate",
+    "explainability",
+    "article_score",
+    "metric",
+    "metric_best",
+    "metric_start",
+    "metric_error",
+    "metric_test",
+)
+
+
+def score(
+    record: TrainingRecord, trace: Trace, config: SweepConfig, steps: int | None = None
+) -> dict[str, Any]:
+    """The scores of one finished training over its first ``steps`` optimiser steps (default: all).
+
+    ``change_rate`` and ``explainability`` are means over the observations, ``stability`` one number
+    for the span, ``article_score`` the article's reading at α = 0.5 with ``tensor_l1``. What can't
+    be computed is NaN.
+    """
+    kinds = config.ranking
+    span = trace if steps is None else trace.window(0, steps)
+    best = max if record.direction == "maximize" else min
+    metrics = record.metrics()
+    return {
+        "model_id": record.model_id,
+        "seed": record.seed,
+        "stability": span.stability(kinds.stability),
+        "change_rate": mean(span.change_rate(kinds.change_rate)),
+        "explainability": mean(span.explainability(kinds.explainability)),
+        "article_score": span.score(alpha=0.5, reading="article"),
+        "metric": metrics[-1],
+        "metric_best": best(metrics),
+        "metric_start": metrics[0],
+        "metric_error": record.history[-1]["metric_error"],
+        "metric_test": record.metric_test,
+    }
+
+
+def mean(values: Iterable[float]) -> float:
+    """Mean of what is defined; NaN if nothing is."""
+    defined = [float(value) for value in values if not math.isnan(value)]
+    return math.fsum(defined) / len(defined) if defined else math.nan
+
+
+def replicate_table(
+    run: RunDirectory,
+    config: SweepConfig,
+    models: dict[str, list[str]],
+    examples: int | None = None,
+) -> pd.DataFrame:
+    """One row of scores per finished training of the given models (``model_id`` → training ids).
+
+    ``examples`` limits every training to the steps in which it saw that many, so that trainings of
+    unequal budget are compared over an equal span.
+    """
+    rows = []
+    for training_ids in models.values():
+        for training_id in training_ids:
+            record = records.load(run, training_id)
+            if record is None or record.state != "COMPLETE":
+                continue
+            trace = Trace.load(run.trace(training_id))
+            steps = None if examples is None else round(record.steps * examples / record.examples)
+            rows.append(score(record, trace, config, steps))
+    return pd.DataFrame(rows, columns=list(REPLICATE_COLUMNS))

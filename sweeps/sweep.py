@@ -1,0 +1,139 @@
+"""Run and resume a sweep: from a configuration to a run directory with every trial told.
+
+Ray, Optuna and torch are imported only when there is a training to make.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sweeps.conductor import Conductor, Progress
+from sweeps.config import SweepConfig
+from sweeps.ledger import counts, ledger_table, write_ledger
+from sweeps.objectives import Objectives
+from sweeps.run_directory import RunDirectory, write_atomically, write_json
+from sweeps.selection import Study
+
+PACKAGES = ("tracerank", "torch", "ray", "optuna", "pandas", "numpy", "scipy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """How a sweep ended.
+
+    ``complete`` if every trial was told, else ``open`` trials are left and ``terminated`` says
+    whether SIGTERM ended it; ``counts`` as in ``ranking.json``.
+    """
+
+    run: RunDirectory
+    complete: bool
+    terminated: bool
+    open: int
+    counts: dict[str, int]
+    first_failure: str
+
+
+def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirectory:
+    """Make the run directory of a new sweep.
+
+    Raises FileExistsError if there is something at ``path`` already.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(
+            f"{path}: there is something here already; give another --out, "
+            f"or continue the sweep with: tracerank resume {path}"
+        )
+    run = RunDirectory(path)
+    write_json(run.environment, environment() | {"import_path": import_path})
+    write_atomically(run.configuration, config.dump().encode())
+    return run
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the run directory; holds no secret and no host name."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "packages": versions,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def drive(
+    run: RunDirectory,
+    config: SweepConfig,
+    *,
+    workers: int,
+    address: str | None = None,
+    import_path: list[str],
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> SweepResult:
+    """Bring the sweep in ``run`` to ``config.trials`` trials, from wherever it stands.
+
+    Trials that a dead driver left running are adopted first. Ray is started only if something is
+    left to train. Raises RunDirectoryError if another process drives the directory, and
+    ConnectionError if the cluster at ``address`` can't be reached.
+    """
+    for folder in import_path:
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    with run.driving():
+        study = Study(run, config)
+        told = [trial for trial in study.trials() if trial.state != "INTERRUPTED"]
+        seen = [
+            (trial.details["model"], trial.details["metric"])
+            for trial in told
+            if trial.state == "COMPLETE"
+        ]
+        objectives = Objectives(run, config, seen)
+        progress = Progress(
+            target=config.trials,
+            done=len(told),
+            failed=sum(trial.state == "FAILED" for trial in told),
+            replayed=sum(trial.details["replayed"] for trial in told),
+            best=objectives.best,
+        )
+        conductor = Conductor(
+            study, run, config, workers, config.trials, objectives, progress, on_progress
+        )
+        try:
+            conductor.adopt()
+            if conductor.prepare():
+                from sweeps.execution import execute
+
+                execute(
+                    conductor,
+                    run=run.path,
+                    workers=workers,
+                    address=address,
+                    import_path=import_path,
+                )
+        finally:
+            trials = study.trials()
+            table = ledger_table(trials, config.objective_names())
+            write_ledger(run, table)
+    reasons = [trial.details["reason"] for trial in trials if trial.state == "FAILED"]
+    tally = counts(table)
+    return SweepResult(
+        run=run,
+        complete=conductor.complete,
+        terminated=conductor.stopping,
+        open=config.trials - len(trials) + tally["INTERRUPTED"],
+        counts=tally,
+        first_failure=reasons[0] if reasons else "",
+    )

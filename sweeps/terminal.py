@@ -1,0 +1,138 @@
+"""What a person at a terminal sees: progress while a sweep runs, the top of the ranking at its end.
+
+All of it goes to stderr; stdout is for programs.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from sweeps.conductor import Progress
+    from sweeps.ranking import Ranking
+
+PLAIN_SECONDS = 10.0
+"""Time between two lines of progress where there is no terminal to draw on."""
+
+
+class Display:
+    """A live line of progress on a terminal; a line every ten seconds elsewhere.
+
+    Usable as a context manager; call ``update`` as often as you like.
+    """
+
+    def __init__(self, console: Console, metric: str) -> None:
+        self._console = console
+        self._metric = metric
+        self._started = time.monotonic()
+        self._done_before: int | None = None
+        self._last_line = 0.0
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def update(self, progress: Progress) -> None:
+        """Show the present counts."""
+        if self._done_before is None:
+            self._done_before = progress.done
+        now = time.monotonic()
+        if self._console.is_terminal:
+            if now - self._last_line >= 0.1 or progress.done == progress.target:
+                self._last_line = now
+                self._live.update(self._line(progress), refresh=True)
+        elif now - self._last_line >= PLAIN_SECONDS:
+            self._last_line = now
+            self._console.print(self._words(progress), highlight=False)
+
+    def _line(self, progress: Progress) -> Table:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(
+            ProgressBar(total=max(progress.target, 1), completed=progress.done, width=24),
+            Text(self._words(progress)),
+        )
+        return grid
+
+    def _words(self, progress: Progress) -> str:
+        parts = [f"{progress.done}/{progress.target} trials"]
+        if progress.running:
+            parts.append(f"{progress.running} running")
+        if progress.replayed:
+            parts.append(f"{progress.replayed} replayed")
+        if progress.failed:
+            parts.append(f"{progress.failed} failed")
+        if progress.best is not None:
+            parts.append(f"best {self._metric} {progress.best[1]:.4g}")
+        parts.append(self._time_left(progress))
+        return " · ".join(part for part in parts if part)
+
+    def _time_left(self, progress: Progress) -> str:
+        done = progress.done - (self._done_before or 0)
+        if done < 2:
+            return "starting" if not progress.done else ""
+        elapsed = time.monotonic() - self._started
+        return f"about {duration(elapsed / done * (progress.target - progress.done))} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def show_ranking(console: Console, ranking: Ranking, top: int = 8) -> None:
+    """Print the first rows of the ranking, its uncertainty, and the warnings."""
+    data: dict[str, Any] = ranking.to_json()
+    models = data["models"]
+    if models:
+        title = f"Traceability at α = {data['alpha']:.3g}, {len(models)} models ranked"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for name in ("rank", "of", "model", "init", "settings"):
+            table.add_column(name)
+        for name in ("traceability", "stability", "explainability", models[0]["metric_name"]):
+            table.add_column(name, justify="right")
+        for model in models[:top]:
+            settings = " ".join(
+                f"{key}={_short(value)}" for key, value in model["settings"].items()
+            )
+            table.add_row(
+                str(model["rank"]),
+                f"{model['rank_low']}–{model['rank_high']}",
+                Text(f"{model['architecture']} {model['model_id']}"),
+                Text(model["init"]),
+                Text(settings),
+                *(
+                    f"{model[key]:.4f}"
+                    for key in ("traceability", "stability", "explainability", "metric")
+                ),
+            )
+        console.print(table)
+    for warning in data.get("warnings", []):
+        console.print(Text(f"note: {warning}"), highlight=False)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

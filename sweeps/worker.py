@@ -1,0 +1,102 @@
+"""A training from its description to its record: whatever happens in it ends as a record.
+
+Runs inside whatever executes trainings, and knows neither Ray nor Optuna.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import traceback
+from pathlib import Path
+
+from sweeps import records
+from sweeps.candidate import Training
+from sweeps.records import TrainingRecord
+from sweeps.run_directory import RunDirectory
+from sweeps.training import CheckpointError, TrainingError, TrainingRun
+from trace_core import TraceError
+
+LOG_LINES = 20
+
+
+class Worker:
+    """Trains one training in slices and stores its trace and record when it ends."""
+
+    def __init__(self, run: Path, training: str, trial: int, runner: str) -> None:
+        self._run = RunDirectory(run)
+        self._training = Training.from_json(training)
+        self._trial = trial
+        self._runner = runner
+        self._progress: TrainingRun | None = None
+        self._log = io.StringIO()
+        self._started = time.monotonic()
+
+    def advance(self, seconds: float) -> bool:
+        """Train for about ``seconds``; True once the record is stored."""
+        with contextlib.redirect_stdout(self._log), contextlib.redirect_stderr(self._log):
+            try:
+                if self._progress is None:
+                    self._progress = self._begin()
+                if not self._progress.advance(seconds):
+                    return False
+                record, trace = self._finished(self._progress), self._progress.trace()
+            except (TrainingError, TraceError) as error:
+                record, trace = self._failed(str(error)), None
+            # A user's model or task may raise anything: its trial fails, and the sweep goes on.
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+                self._log.write("\n" + traceback.format_exc())
+                record, trace = self._failed(text), None
+        records.save(self._run, record, trace)
+        return True
+
+    def save(self) -> None:
+        """Checkpoint a training that is under way, so that stopping it costs nothing."""
+        if self._progress is not None and not self._progress.finished:
+            self._progress.save()
+
+    def _begin(self) -> TrainingRun:
+        checkpoint = self._run.checkpoint(self._training.training_id)
+        try:
+            return TrainingRun(self._training, checkpoint)
+        except CheckpointError as error:
+            self._log.write(f"started anew, since the checkpoint can't be used: {error}\n")
+            checkpoint.unlink()
+            return TrainingRun(self._training, checkpoint)
+
+    def _finished(self, progress: TrainingRun) -> TrainingRecord:
+        task = progress.task
+        test, _ = progress.evaluate("test")
+        return TrainingRecord(
+            training_id=self._training.training_id,
+            model_id=self._training.candidate.model_id,
+            seed=self._training.seed,
+            state="COMPLETE",
+            trial=self._trial,
+            runner=self._runner,
+            seconds=progress.seconds,
+            parameters=progress.parameters,
+            steps=progress.step,
+            examples=progress.examples,
+            metric_name=task.metric.name,
+            direction=task.metric.direction,
+            baseline=float(task.baseline()),
+            metric_test=test,
+            history=progress.history,
+        )
+
+    def _failed(self, reason: str) -> TrainingRecord:
+        tail = self._log.getvalue().strip().splitlines()[-LOG_LINES:]
+        return TrainingRecord(
+            training_id=self._training.training_id,
+            model_id=self._training.candidate.model_id,
+            seed=self._training.seed,
+            state="FAILED",
+            trial=self._trial,
+            runner=self._runner,
+            seconds=time.monotonic() - self._started,
+            reason=reason,
+            log_tail="\n".join(tail),
+        )

@@ -1,0 +1,67 @@
+"""A sweep without Ray: the real study, the real trainings, worked off in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sweeps.conductor import Conductor, Progress
+from sweeps.config import SweepConfig
+from sweeps.ledger import ledger_table
+from sweeps.objectives import Objectives
+from sweeps.run_directory import RunDirectory
+from sweeps.selection import Study, read_trials
+from sweeps.sweep import create
+from sweeps.worker import Worker
+
+
+def small(**changes: Any) -> dict[str, Any]:
+    """A sweep of wine MLPs whose trainings take some hundredths of a second."""
+    return {
+        "name": "small",
+        "task": "wine",
+        "budget": {"epochs": 6, "batch_size": 32},
+        "replicates": 2,
+        "trials": 6,
+        "space": {
+            "architecture": {"mlp": {"hidden": [4, 8], "depth": 1}},
+            "init": ["default", "orthogonal"],
+            "alpha": {"float": [0.0, 1.0]},
+            "learning_rate": 0.3,
+        },
+        "sampler": {"name": "random", "seed": 0},
+    } | changes
+
+
+def prepared(path: Path, **changes: Any) -> tuple[RunDirectory, SweepConfig]:
+    config = SweepConfig.from_dict(small(**changes))
+    return create(config, path, []), config
+
+
+def conductor(run: RunDirectory, config: SweepConfig, workers: int = 1) -> Conductor:
+    return Conductor(
+        study=Study(run, config),
+        run=run,
+        config=config,
+        workers=workers,
+        trials=config.trials,
+        objectives=Objectives(run, config, []),
+        progress=Progress(config.trials),
+    )
+
+
+def work_off(run: RunDirectory, config: SweepConfig, at_most: int = 10**6) -> Conductor:
+    """Take over and train, up to ``at_most`` trainings."""
+    conducting = conductor(run, config)
+    conducting.adopt()
+    for count in range(at_most):
+        work = conducting.next(f"runner{count}")
+        if work is None:
+            break
+        Worker(run.path, work.training.to_json(), work.trial, f"runner{count}").advance(1e9)
+        conducting.ended(f"runner{count}")
+    return conducting
+
+
+def ledger(run: RunDirectory, config: SweepConfig) -> Any:
+    return ledger_table(read_trials(run), config.objective_names())

@@ -1,0 +1,174 @@
+"""Which training is made, which is shared, and what the study is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from inprocess import conductor, ledger, prepared, work_off
+
+from sweeps import records
+from sweeps.candidate import Candidate, Training
+from sweeps.ledger import counts
+from sweeps.scoring import score
+from sweeps.selection import Study, read_trials, repair_journal
+from sweeps.worker import Worker
+from trace_core import Trace
+
+
+def test_trials_that_differ_in_alpha_alone_are_one_training(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=60)
+    work_off(run, config)
+    table = ledger(run, config)
+    assert len(table) == 60
+    assert set(table["state"]) == {"COMPLETE"}
+    assert table["model_id"].nunique() == 4
+    assert len(list((run.path / "traces").glob("*.npz"))) == 4 * config.replicates
+    assert counts(table)["trained"] == 4
+    assert counts(table)["replayed"] == 56
+    trained = table[~table["replayed"]]
+    assert trained["ray"].str.split(",").map(len).eq(config.replicates).all()
+    assert table[table["replayed"]]["ray"].eq("").all()
+
+
+def test_a_replay_gives_the_figures_of_a_retraining(tmp_path: Path) -> None:
+    run, config = prepared(
+        tmp_path / "run", trials=12, objectives=["article_score", "metric"], replicates=1
+    )
+    work_off(run, config)
+    replayed = [trial for trial in read_trials(run) if trial.details["replayed"]]
+    assert replayed
+    again, _ = prepared(tmp_path / "again", replicates=1)
+    for trial in replayed:
+        candidate, alpha = Candidate.from_parameters(config, trial.parameters)
+        training = Training(candidate, 0)
+        if not again.record(training.training_id).exists():
+            assert Worker(again.path, training.to_json(), 0, "again").advance(1e9)
+        trace = Trace.load(again.trace(training.training_id))
+        record = records.load(again, training.training_id)
+        assert record is not None
+        assert trial.values == [
+            trace.score(alpha=alpha, reading="article"),
+            score(record, trace, config)["metric"],
+        ]
+
+
+def test_a_training_in_flight_is_waited_for(tmp_path: Path) -> None:
+    run, config = prepared(
+        tmp_path / "run",
+        replicates=1,
+        trials=3,
+        space={
+            "architecture": {"mlp": {"hidden": 4, "depth": 1}},
+            "alpha": {"float": [0.0, 1.0]},
+            "learning_rate": 0.3,
+        },
+    )
+    conducting = conductor(run, config, workers=2)
+    work = conducting.next("a")
+    assert work is not None
+    assert conducting.next("b") is None
+    assert len(conducting.study) == 3
+    assert not conducting.complete
+    Worker(run.path, work.training.to_json(), work.trial, "a").advance(1e9)
+    conducting.ended("a")
+    assert conducting.complete
+    assert ledger(run, config)["replayed"].tolist() == [False, True, True]
+
+
+def test_a_failed_training_fails_its_trials_once_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    run, config = prepared(
+        tmp_path / "run",
+        trials=10,
+        space={
+            "architecture": {"mlp": {"hidden": 4, "depth": 1}},
+            "learning_rate": [0.3, 1e30],
+            "alpha": {"float": [0.0, 1.0]},
+        },
+    )
+    work_off(run, config)
+    table = ledger(run, config)
+    failed = table[table["state"] == "FAILED"]
+    assert 0 < len(failed) < 10
+    assert failed["reason"].str.contains("diverged").all()
+    assert counts(table)["COMPLETE"] == 10 - len(failed)
+    # The second replicate of the diverging model is never begun.
+    records_there = [json.loads(p.read_text()) for p in (run.path / "traces").glob("*.json")]
+    assert len(records_there) == 3
+
+
+def test_a_worker_that_dies_is_a_failed_record_with_its_message(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=2)
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    conducting.ended("a")
+    assert not run.record(work.training.training_id).exists()
+    conducting.died("a", "Traceback\nOut of memory")
+    trial = read_trials(run)[0]
+    assert trial.state == "FAILED"
+    assert "the worker process died: Out of memory" in trial.details["reason"]
+    record = records.load(run, work.training.training_id)
+    assert record is not None
+    assert record.log_tail == "Traceback\nOut of memory"
+
+
+def test_a_worker_that_dies_after_its_record_counts_as_finished(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=2, replicates=1)
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    Worker(run.path, work.training.to_json(), work.trial, "a").advance(1e9)
+    conducting.died("a", "killed")
+    conducting.ended("a")
+    assert read_trials(run)[0].state == "COMPLETE"
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2, 3, 5])
+def test_an_interrupted_sweep_ends_as_an_undisturbed_one(tmp_path: Path, stop_after: int) -> None:
+    undisturbed, config = prepared(tmp_path / "undisturbed")
+    work_off(undisturbed, config)
+    run, _ = prepared(tmp_path / "run")
+    interrupted = work_off(run, config, at_most=stop_after)
+    if stop_after == 3:
+        assert interrupted.next("lost") is not None
+    assert work_off(run, config).complete
+    columns = ["state", "model_id", "alpha", "parameters", "trainings", "replayed", "metric"]
+    expected, found = ledger(undisturbed, config)[columns], ledger(run, config)[columns]
+    assert found.equals(expected)
+
+
+def test_a_trial_killed_while_it_was_drawn_is_adopted_under_its_number(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run")
+    conductor(run, config).next("a")
+    whole = run.journal.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    # Keep the making of the trial and its first parameter, and tear the line of the second.
+    made = next(i for i, line in enumerate(lines) if b'"op_code":4' in line)
+    run.journal.write_bytes(b"".join(lines[: made + 2]) + lines[made + 2][:9])
+    (run.path / "study.journal.lock").symlink_to(run.journal)
+    repair_journal(run.journal)
+    study = Study(run, config)
+    ((number, parameters),) = study.adopt()
+    assert number == 0
+    undisturbed, _ = prepared(tmp_path / "undisturbed")
+    assert parameters == Study(undisturbed, config).ask()[1]
+
+
+def test_every_architecture_and_initialisation_is_tried_first(tmp_path: Path) -> None:
+    run, config = prepared(
+        tmp_path / "run",
+        trials=12,
+        sampler={"name": "tpe", "seed": 3},
+        space={
+            "architecture": {"mlp": {}, "transformer": {"width": 8}},
+            "init": ["default", "orthogonal", "small", "xavier_normal", "kaiming_uniform"],
+            "alpha": {"float": [0.0, 1.0]},
+            "learning_rate": 0.1,
+        },
+    )
+    study = Study(run, config)
+    first = [study.ask()[1] for _ in range(5)]
+    assert {one["architecture"] for one in first} == {"mlp", "transformer"}
+    assert [one["init"] for one in first] == list(config.space.dimensions["init"].values)

@@ -1,0 +1,187 @@
+"""The one pass over θ, θ' and g that yields the statistics of an observation.
+
+Small tensors are gathered into flat float64 tiles, large ones span several, so that the number of
+kernel calls goes with the elements and not with the tensors, and the temporary memory is bounded by
+the tile. A fused kernel has to replace `_terms` and `_segment_sums` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trace_core.concentration import EXACT_BELOW
+from trace_core.histogram import Tally
+from trace_core.importance import ElementwiseImportance
+from trace_core.statistics import DISPLACEMENT, FloatArray, Statistic
+
+TILE = 1 << 17
+"""Most elements in a tile."""
+_SUMMED = DISPLACEMENT - 1  # all sums but COUNT, which is known without reading an element
+_TINY = torch.finfo(torch.float64).tiny
+
+
+@dataclass(frozen=True)
+class Span:
+    """Elements ``start`` to ``stop`` (exclusive) of one flattened tensor."""
+
+    tensor: int
+    start: int
+    stop: int
+
+
+@lru_cache(maxsize=16)
+def plan_tiles(
+    sizes: tuple[int, ...], devices: tuple[torch.device, ...]
+) -> tuple[tuple[Span, ...], ...]:
+    """Cut non-empty tensors of these sizes into tiles of at most `TILE` elements, each on one
+    device.
+
+    A tensor that fits into a tile is never cut, and none stands twice in a tile.
+    """
+    tiles: list[tuple[Span, ...]] = []
+    for device in dict.fromkeys(devices):
+        tile: list[Span] = []
+        room = TILE
+        for tensor in (i for i, other in enumerate(devices) if other == device):
+            for start in range(0, sizes[tensor], TILE):
+                span = Span(tensor, start, min(start + TILE, sizes[tensor]))
+                if span.stop - span.start > room:
+                    tiles.append(tuple(tile))
+                    tile, room = [], TILE
+                tile.append(span)
+                room -= span.stop - span.start
+        tiles.append(tuple(tile))
+    return tuple(tiles)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What one pass found, for the n tensors it was given."""
+
+    statistics: FloatArray
+    """(n, columns), as `Statistic` orders them, then one displacement per origin."""
+    tally: Tally | None
+    """Histograms of the importance, if they were asked for."""
+    small: dict[int, FloatArray]
+    """Importances of each tensor with fewer than `EXACT_BELOW` elements, if histograms were asked
+    for.
+    """
+
+
+@torch.no_grad()
+def collect(
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    origins: Sequence[Sequence[Tensor] | None],
+    importance: ElementwiseImportance,
+    *,
+    histogram: bool,
+) -> Collected:
+    """Read n non-empty tensors before a step, after it, their gradients, and where they were at
+    each anchor.
+
+    All may be of any floating dtype and device, each tensor's four alike in shape and device. An
+    origin that is None (an anchor still to come) gives a displacement of NaN. Nothing is written
+    to, and no random number drawn.
+    """
+    sizes = tuple(tensor.numel() for tensor in before)
+    known = [column for column, origin in enumerate(origins) if origin is not None]
+    sources = [
+        [tensor.reshape(-1) for tensor in tensors]
+        for tensors in (
+            before,
+            after,
+            gradients,
+            *(origin for origin in origins if origin is not None),
+        )
+    ]
+    tally = Tally(len(sizes)) if histogram else None
+    small: dict[int, FloatArray] = {}
+    sums: list[tuple[list[int], Tensor]] = []
+    for tile in plan_tiles(sizes, tuple(tensor.device for tensor in before)):
+        lengths = [span.stop - span.start for span in tile]
+        flat = [
+            torch.cat([source[span.tensor][span.start : span.stop] for span in tile]).to(
+                torch.float64
+            )
+            for source in sources
+        ]
+        terms = _terms(*flat[:3], flat[3:], importance)
+        owners = [span.tensor for span in tile]
+        sums.append((owners, _segment_sums(terms, lengths)))
+        if tally is not None:
+            values = terms[Statistic.C - 1].cpu().numpy()
+            tally.add(values, owners, lengths)
+            parts = np.split(values, np.cumsum(lengths)[:-1])
+            # A copy, since a slice would keep the whole tile alive.
+            small |= {
+                i: part.copy()
+                for i, part in zip(owners, parts, strict=True)
+                if sizes[i] < EXACT_BELOW
+            }
+    statistics = np.zeros((len(sizes), DISPLACEMENT + len(origins)))
+    statistics[:, DISPLACEMENT:] = np.nan
+    statistics[:, [DISPLACEMENT + column for column in known]] = 0.0
+    statistics[:, Statistic.COUNT] = sizes
+    columns = [*range(1, DISPLACEMENT), *(DISPLACEMENT + column for column in known)]
+    for owners, tile_sums in sums:
+        statistics[np.ix_(owners, columns)] += tile_sums.cpu().numpy().T
+    return Collected(statistics, tally, small)
+
+
+def _terms(
+    theta: Tensor,
+    updated: Tensor,
+    gradient: Tensor,
+    origins: Sequence[Tensor],
+    importance: ElementwiseImportance,
+) -> Tensor:
+    """What is to be summed, element by element, for flat float64 tensors of n elements: (sums, n)."""
+    terms = theta.new_empty(_SUMMED + len(origins), len(theta))
+    (
+        abs_theta,
+        sq_theta,
+        abs_delta,
+        sq_delta,
+        ratio,
+        zeros,
+        symmetric,
+        c,
+        sq_c,
+        c_log_c,
+        *displacements,
+    ) = terms
+    delta = updated - theta
+    torch.abs(theta, out=abs_theta)
+    torch.mul(theta, theta, out=sq_theta)
+    torch.abs(delta, out=abs_delta)
+    torch.mul(delta, delta, out=sq_delta)
+    at_zero = theta == 0
+    torch.div(abs_delta, abs_theta, out=ratio).masked_fill_(at_zero, 0.0)
+    zeros.copy_(at_zero)
+    torch.abs(updated, out=symmetric).add_(abs_theta).clamp_(min=_TINY)
+    torch.div(abs_delta, symmetric, out=symmetric)
+    c.copy_(importance(theta, gradient))
+    torch.mul(c, c, out=sq_c)
+    torch.xlogy(c, c, out=c_log_c)
+    for displacement, origin in zip(displacements, origins, strict=True):
+        torch.sub(updated, origin, out=displacement).square_()
+    return terms
+
+
+def _segment_sums(terms: Tensor, lengths: list[int]) -> Tensor:
+    """Sum (q, n) over consecutive segments of these lengths, all above 0: (q, segments), on the
+    same device.
+    """
+    if terms.device.type == "cpu":
+        # One call for all segments; torch has none as quick on a processor.
+        starts = np.cumsum([0, *lengths[:-1]])
+        return torch.from_numpy(np.add.reduceat(terms.numpy(), starts, axis=1))
+    return torch.stack([part.sum(dim=1) for part in terms.split(lengths, dim=1)], dim=1)

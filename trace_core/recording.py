@@ -1,0 +1,172 @@
+"""A trace while it grows: rows are appended in amortised constant time and never change once
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trace_core.concentration import exact_nodes, node_members
+from trace_core.histogram import Histogram, Tally
+from trace_core.statistics import DISPLACEMENT, Array, FloatArray, Statistic
+from trace_core.trace import Trace
+
+
+class Rows:
+    """An array that grows along its first axis."""
+
+    def __init__(self, rows: Array) -> None:
+        self._buffer = rows.copy()
+        self._length = len(rows)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, rows: Array) -> None:
+        """Add rows of the array's own shape and type."""
+        stop = self._length + len(rows)
+        if stop > len(self._buffer):
+            larger = np.empty(
+                (max(16, stop, 2 * len(self._buffer)), *self._buffer.shape[1:]), self._buffer.dtype
+            )
+            larger[: self._length] = self._buffer[: self._length]
+            self._buffer = larger
+        self._buffer[self._length : stop] = rows
+        self._length = stop
+
+    def since(self, start: int) -> Array:
+        """Return a read-only view of the rows from ``start``, which stays as it is while the array
+        grows.
+        """
+        view = self._buffer[start : self._length]
+        view.flags.writeable = False
+        return view
+
+
+class Recording:
+    """Appends observations to what starts as ``trace``, and shows all or the last of them as a
+    `Trace`.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self._start = trace
+        layers = trace.layer_names
+        self._members = node_members([layers.index(layer) for layer in trace.layers])
+        self._steps = Rows(trace.steps)
+        self._statistics = Rows(trace.statistics)
+        self._learning_rates = Rows(trace.learning_rates)
+        self._exact = Rows(trace.exact)
+        histogram = trace.histogram
+        self._observations = Rows(histogram.observations)
+        self._filled = Rows(histogram.filled)
+        self._entries = tuple(
+            Rows(entries) for entries in (histogram.bins, histogram.counts, histogram.sums)
+        )
+
+    @classmethod
+    def empty(
+        cls,
+        tensors: Sequence[str],
+        sizes: Sequence[int],
+        every: int,
+        importance: str,
+        anchors: tuple[int, ...],
+    ) -> Recording:
+        """Return a recording without observations, of tensors that are named as
+        ``model.named_parameters()`` does.
+        """
+        layers = tuple(name.rpartition(".")[0] for name in tensors)
+        count, nodes = len(tensors), len(tensors) + len(set(layers)) + 1
+        entries = np.zeros(0, np.int16), np.zeros(0, np.int64), np.zeros(0, np.float32)
+        trace = Trace(
+            steps=np.zeros(0, np.int64),
+            tensors=tuple(tensors),
+            layers=layers,
+            sizes=np.array(sizes, np.int64),
+            statistics=np.zeros((0, count, DISPLACEMENT + len(anchors))),
+            learning_rates=np.zeros((0, count)),
+            histogram=Histogram(np.zeros(0, np.int64), np.zeros((0, count), np.int64), *entries),
+            exact=np.zeros((0, nodes, 2)),
+            every=every,
+            importance=importance,
+            anchors=anchors,
+        )
+        return cls(trace)
+
+    def __len__(self) -> int:
+        """Return the number of observations."""
+        return len(self._steps)
+
+    def append(
+        self, step: int, learning_rates: FloatArray, active: list[int], statistics: FloatArray
+    ) -> None:
+        """Add an observation: learning rates of all T tensors, and statistics (n, columns) of the n
+        active ones.
+        """
+        row = np.zeros(self._start.statistics.shape[1:])
+        # What stands still keeps its displacement, and had none when the anchor was set.
+        if len(self):
+            row[:, DISPLACEMENT:] = np.nan_to_num(
+                self._statistics.since(len(self) - 1)[0, :, DISPLACEMENT:], nan=0.0
+            )
+        row[:, DISPLACEMENT:][:, [anchor > step for anchor in self._start.anchors]] = np.nan
+        row[active] = statistics
+        self._steps.append(np.array([step]))
+        self._learning_rates.append(learning_rates[None])
+        self._statistics.append(row[None])
+
+    def append_histogram(
+        self, active: list[int], tally: Tally, small: dict[int, FloatArray]
+    ) -> None:
+        """Add the importance of the latest observation: its tally, and the values of small tensors
+        by position in ``active``.
+        """
+        latest = len(self) - 1
+        counts = self._statistics.since(latest)[0, :, Statistic.COUNT]
+        filled = np.zeros(len(counts), np.int64)
+        filled[active], *entries = tally.sparse()
+        nodes = exact_nodes(
+            {active[i]: values for i, values in small.items()}, counts, self._members
+        )
+        self._observations.append(np.array([latest]))
+        self._filled.append(filled[None])
+        self._exact.append(nodes[None])
+        for rows, new in zip(self._entries, entries, strict=True):
+            rows.append(new)
+
+    def trace(self) -> Trace:
+        """Return all observations so far; later ones don't change it."""
+        return self._since(0)
+
+    def tail(self, observations: int) -> Trace:
+        """Return the last ``observations``, and those before back to the last histogram: at a cost
+        that doesn't grow with the run.
+        """
+        last = int(self._observations.since(len(self._observations) - 1)[0])
+        return self._since(max(0, min(last, len(self) - observations)))
+
+    def _since(self, first: int) -> Trace:
+        from_histogram = int(np.searchsorted(self._observations.since(0), first))
+        filled = self._filled.since(from_histogram)
+        from_entry = len(self._entries[0]) - int(filled.sum())
+        histogram = Histogram(
+            self._observations.since(from_histogram) - first,
+            filled,
+            *(rows.since(from_entry) for rows in self._entries),
+        )
+        start = self._start
+        return Trace(
+            steps=self._steps.since(first),
+            tensors=start.tensors,
+            layers=start.layers,
+            sizes=start.sizes,
+            statistics=self._statistics.since(first),
+            learning_rates=self._learning_rates.since(first),
+            histogram=histogram,
+            exact=self._exact.since(from_histogram),
+            every=start.every,
+            importance=start.importance,
+            anchors=start.anchors,
+        )

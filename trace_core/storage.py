@@ -1,0 +1,143 @@
+"""Traces as arrays and as files: a compressed npz with a JSON header, written durably, read with
+suspicion.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trace_core.errors import TraceError
+from trace_core.histogram import Histogram
+from trace_core.statistics import DISPLACEMENT, STATISTICS_VERSION, Array
+from trace_core.trace import Trace
+
+FORMAT = 1
+"""Rises when a file's layout changes."""
+_HEADER = "tracerank_trace"
+_ARRAYS = ("steps", "sizes", "statistics", "learning_rates", "exact")
+_HISTOGRAM = ("observations", "filled", "bins", "counts", "sums")
+
+
+def to_arrays(trace: Trace) -> dict[str, Array]:
+    """Return the trace's arrays by name; they are views."""
+    arrays = {name: getattr(trace, name) for name in _ARRAYS}
+    return arrays | {f"histogram_{name}": getattr(trace.histogram, name) for name in _HISTOGRAM}
+
+
+def from_arrays(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Trace:
+    """Build a trace from `to_arrays` and its names and settings; raises KeyError or ValueError if
+    they don't fit.
+    """
+    trace = Trace(
+        **{name: arrays[name] for name in _ARRAYS},
+        histogram=Histogram(*(arrays[f"histogram_{name}"] for name in _HISTOGRAM)),
+        tensors=tuple(header["tensors"]),
+        layers=tuple(header["layers"]),
+        every=int(header["every"]),
+        importance=str(header["importance"]),
+        anchors=tuple(header["anchors"]),
+    )
+    observations, tensors, histograms = (
+        len(trace.steps),
+        len(trace.tensors),
+        len(trace.histogram.observations),
+    )
+    nodes = tensors + len(trace.layer_names) + 1
+    expected = {
+        "sizes": (tensors,),
+        "statistics": (observations, tensors, DISPLACEMENT + len(trace.anchors)),
+        "learning_rates": (observations, tensors),
+        "exact": (histograms, nodes, 2),
+        "histogram_filled": (histograms, tensors),
+        **{
+            f"histogram_{name}": (int(trace.histogram.filled.sum()),)
+            for name in ("bins", "counts", "sums")
+        },
+    }
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} has shape {arrays[name].shape}, and {shape} fits the rest")
+    return trace
+
+
+def save(trace: Trace, path: str | PathLike[str]) -> None:
+    """Write a trace; see `Trace.save`."""
+    path = Path(path)
+    header = {
+        "format": FORMAT,
+        "statistics_version": STATISTICS_VERSION,
+        "tensors": trace.tensors,
+        "layers": trace.layers,
+        "every": trace.every,
+        "importance": trace.importance,
+        "anchors": trace.anchors,
+    }
+    # One column after the other compresses better than one observation after the other.
+    arrays = {name: np.asarray(array, order="F") for name, array in to_arrays(trace).items()}
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez_compressed(
+                file, allow_pickle=False, **{_HEADER: np.array(json.dumps(header))}, **arrays
+            )
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | PathLike[str]) -> Trace:
+    """Read a trace; see `Trace.load`."""
+    with open(path, "rb") as file:
+        if file.read(2) != b"PK":
+            raise TraceError(f"{path} is not a trace: a trace is an npz file written by Trace.save")
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                if _HEADER not in archive:
+                    raise TraceError(f"{path} is not a trace: it is an archive without {_HEADER!r}")
+                header = json.loads(str(archive[_HEADER]))
+                _require_readable(header, path)
+                arrays = {
+                    name: np.ascontiguousarray(archive[name])
+                    for name in archive.files
+                    if name != _HEADER
+                }
+                return from_arrays(header, arrays)
+        except TraceError:
+            raise
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            KeyError,
+            ValueError,
+            TypeError,
+        ) as error:
+            raise TraceError(
+                f"{path} is truncated or damaged ({error}); write it again, or delete it"
+            ) from error
+
+
+def _require_readable(header: Mapping[str, Any], path: str | PathLike[str]) -> None:
+    for name, ours in (("format", FORMAT), ("statistics_version", STATISTICS_VERSION)):
+        if header[name] != ours:
+            age = "a newer" if header[name] > ours else "an older"
+            raise TraceError(
+                f"{path} was written by {age} version of tracerank: "
+                f"its {name} is {header[name]}, and this one reads {ours}"
+            )

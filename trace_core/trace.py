@@ -1,0 +1,385 @@
+"""Trace: the stored statistics of a training, and every score as a pure function of them. Needs
+numpy alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from trace_core import change_rate as rates
+from trace_core import concentration
+from trace_core import stability as stabilities
+from trace_core.errors import TraceError, look_up, require_known
+from trace_core.histogram import Histogram
+from trace_core.statistics import (
+    DISPLACEMENT,
+    Array,
+    FloatArray,
+    IntArray,
+    Statistic,
+    column_names,
+    divide,
+    total,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Value = TypeVar("Value", float, FloatArray)
+
+READINGS = ("calibrated", "article")
+
+
+def blend(alpha: float, first: Value, second: Value) -> Value:
+    """α · first + (1 − α) · second. Raises TraceError unless α lies in [0, 1]."""
+    if not 0.0 <= alpha <= 1.0:
+        raise TraceError(f"alpha is {alpha!r}; it weighs two components and must lie in [0, 1]")
+    with np.errstate(invalid="ignore"):
+        return alpha * first + (1.0 - alpha) * second
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """O observations of T parameter tensors: of a model, of one of its layers or tensors, or of a
+    window of steps.
+
+    A method that returns one value per observation gives NaN where the kind is undefined, and
+    passes on what was recorded of a training that diverged. One that returns a single number raises
+    TraceError then, naming the tensor and the step. An unknown kind, layer or tensor raises
+    TraceError with the valid choices.
+    """
+
+    steps: IntArray
+    """(O,) optimiser step of each observation, from 0, rising."""
+    tensors: tuple[str, ...]
+    """Names of the T parameter tensors; tied ones stand once."""
+    layers: tuple[str, ...]
+    """Layer of each tensor: the path of the module that owns it, "" for the model itself."""
+    sizes: IntArray
+    """(T,) elements of each tensor."""
+    statistics: FloatArray
+    """(O, T, columns): the columns are those of `Statistic`, then one displacement per anchor."""
+    learning_rates: FloatArray
+    """(O, T) learning rate of each tensor's group, NaN where the optimiser doesn't own it."""
+    histogram: Histogram
+    """Importance of each tensor at H of the observations."""
+    exact: FloatArray
+    """(H, T + L + 1, 2) exact `gini` and `top_mass` of the small among the T tensors, L layers and
+    the whole.
+    """
+    every: int
+    """Optimiser steps from one observation to the next."""
+    importance: str
+    """Name of the importance estimator."""
+    anchors: tuple[int, ...]
+    """Steps before which the parameters were kept."""
+
+    def __len__(self) -> int:
+        """Return the number of observations."""
+        return len(self.steps)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The L layers, in the order of their first tensor."""
+        return tuple(dict.fromkeys(self.layers))
+
+    # ---- parts of a trace
+
+    def rows(self, start: int, stop: int) -> Trace:
+        """Observations ``start`` to ``stop`` (exclusive) by position, which may be none."""
+        histogram = self.histogram.window(start, stop)
+        first = int(np.searchsorted(self.histogram.observations, start))
+        return replace(
+            self,
+            steps=self.steps[start:stop],
+            statistics=self.statistics[start:stop],
+            learning_rates=self.learning_rates[start:stop],
+            histogram=histogram,
+            exact=self.exact[first : first + len(histogram.observations)],
+        )
+
+    def window(self, start: int, stop: int) -> Trace:
+        """Return the observations of the optimiser steps from ``start`` up to, not including,
+        ``stop``.
+
+        Raises TraceError if there are none.
+        """
+        first, last = np.searchsorted(self.steps, [start, stop])
+        if last <= first:
+            seen = (
+                f"steps {self.steps[0]} to {self.steps[-1]}, every={self.every}"
+                if len(self)
+                else "no step"
+            )
+            raise TraceError(
+                f"window({start}, {stop}) is empty: it holds no observed step; the trace has {seen}"
+            )
+        return self.rows(int(first), int(last))
+
+    def layer(self, name: str) -> Trace:
+        """Return the trace of one layer, which is the path of a module that owns parameters itself."""
+        require_known(name, self.layer_names, "layer")
+        chosen = [i for i, layer in enumerate(self.layers) if layer == name]
+        return self._select(chosen, len(self.tensors) + self.layer_names.index(name))
+
+    def tensor(self, name: str) -> Trace:
+        """Return the trace of one parameter tensor."""
+        require_known(name, self.tensors, "tensor")
+        index = self.tensors.index(name)
+        return self._select([index], index)
+
+    def by_layer(self) -> dict[str, Trace]:
+        """Return the trace of every layer, by name."""
+        return {name: self.layer(name) for name in self.layer_names}
+
+    def _select(self, chosen: list[int], node: int) -> Trace:
+        # What is chosen lies in one layer, so that layer and the whole are the same node.
+        return replace(
+            self,
+            tensors=tuple(self.tensors[i] for i in chosen),
+            layers=tuple(self.layers[i] for i in chosen),
+            sizes=self.sizes[chosen],
+            statistics=self.statistics[:, chosen],
+            learning_rates=self.learning_rates[:, chosen],
+            histogram=self.histogram.select(chosen),
+            exact=self.exact[:, [*chosen, node, node]],
+        )
+
+    # ---- one value per observation
+
+    @property
+    def active(self) -> IntArray:
+        """(O,) number of elements that the optimiser was about to move: N of the article's 1/N."""
+        return total(self.statistics, Statistic.COUNT).astype(np.int64)
+
+    @property
+    def inactive(self) -> IntArray:
+        """(O,) number of elements left out of everything: frozen, without a gradient, or not the
+        optimiser's.
+        """
+        return int(self.sizes.sum()) - self.active
+
+    def learning_rate(self) -> FloatArray:
+        """(O,) mean of the groups' learning rates, weighted with their active elements."""
+        counts = self.statistics[:, :, Statistic.COUNT]
+        weighted = np.sum(self.learning_rates * counts, axis=1, where=counts > 0)
+        return divide(weighted, counts.sum(axis=1))
+
+    def change_rate(self, kind: str = "rms") -> FloatArray:
+        """(O,) change rate ≥ 0, of a kind in `CHANGE_RATES` (see `trace_core.change_rate`)."""
+        return look_up(kind, rates.CHANGE_RATES, "change rate")(self.statistics)
+
+    def left_out(self, kind: str) -> IntArray:
+        """(O,) what each observation left out of a kind.
+
+        Elements with θ = 0 for `elementwise`, tensors with Σ|θ| = 0 for `tensor_l1`, the whole
+        observation (1) for `steadiness` where the learning rate or the change rate is 0; nothing
+        for the other change rates.
+        """
+        if kind == "steadiness":
+            return 1 - stabilities.usable(self.change_rate(), self.learning_rate()).astype(np.int64)
+        return rates.left_out(kind, self.statistics)
+
+    def explainability(self, kind: str = "gini") -> FloatArray:
+        """(O,) concentration of the importance, of a kind in `EXPLAINABILITIES` (see
+        `trace_core.concentration`).
+
+        `gini` and `top_mass` are NaN where no histogram was taken.
+        """
+        return self._explainability(kind)[0]
+
+    def explainability_bound(self, kind: str = "gini") -> FloatArray:
+        """(O,) most by which `explainability` can differ from the true value: 0 where it is exact."""
+        return self._explainability(kind)[1]
+
+    def _explainability(self, kind: str) -> tuple[FloatArray, FloatArray]:
+        require_known(kind, concentration.EXPLAINABILITIES, "explainability")
+        if kind in concentration.FROM_SUMS:
+            return concentration.from_sums(kind, self.statistics), np.zeros(len(self))
+        at = self.histogram.observations
+        small = self.active[at] < concentration.EXACT_BELOW
+        found = self.exact[:, -1, list(concentration.FROM_ORDER).index(kind)].copy()
+        found_bound = np.zeros(len(at))
+        if not small.all():
+            value, bound = concentration.FROM_ORDER[kind](self.histogram.pooled())
+            found, found_bound = np.where(small, found, value), np.where(small, 0.0, bound)
+        values, bounds = np.full((2, len(self)), np.nan)
+        values[at], bounds[at] = found, found_bound
+        return values, bounds
+
+    def scores(
+        self,
+        alpha: float = 0.5,
+        reading: str = "calibrated",
+        stability: str = "steadiness",
+        change_rate: str = "tensor_l1",
+        explainability: str = "gini",
+    ) -> FloatArray:
+        """(O,) score of each observation; the arguments are those of `score`.
+
+        A stability other than `magnitude` is that of the trailing 50 observations (fewer at the
+        start; `directness` only as long as they begin at an anchor). A `gini` or `top_mass` is
+        carried on from the last histogram.
+        """
+        if require_known(reading, READINGS, "reading") == "article":
+            return blend(alpha, self.change_rate(change_rate), self.explainability("article"))
+        index = self.explainability(explainability)
+        if explainability in concentration.FROM_ORDER and len(self.histogram.observations):
+            last = (
+                np.searchsorted(self.histogram.observations, np.arange(len(self)), side="right") - 1
+            )
+            index = np.where(last < 0, np.nan, index[self.histogram.observations[last]])
+        return blend(alpha, self._trailing(stability), index)
+
+    def _trailing(self, kind: str) -> FloatArray:
+        of_rows = self._stability_of_rows(kind)
+        if kind == "magnitude":
+            return stabilities.magnitudes(self.change_rate())
+        ends = range(1, len(self) + 1)
+        return np.array(
+            [of_rows(max(0, end - stabilities.TRAILING), end) for end in ends], np.float64
+        )
+
+    # ---- one number for all of the trace's observations
+
+    def stability(self, kind: str = "steadiness") -> float:
+        """Stability in [0, 1] of this window, NaN where undefined, of a kind in `STABILITIES`.
+
+        `directness` is exact where the window starts at an anchor, and raises TraceError elsewhere.
+        With ``every=k`` the length of its path is k times what was observed.
+        """
+        of_rows = self._stability_of_rows(kind)
+        self._require_finite()
+        if kind == "directness" and len(self) and self.steps[0] not in self.anchors:
+            raise TraceError(
+                f"directness needs a window that starts at an anchor, and this one starts at "
+                f"step {self.steps[0]}; the trace has anchors at: {', '.join(map(str, self.anchors)) or 'none'}"
+            )
+        return of_rows(0, len(self))
+
+    def _stability_of_rows(self, kind: str) -> Callable[[int, int], float]:
+        """Return the stability of the observations start to stop (exclusive), as a function of the
+        two.
+        """
+        require_known(kind, stabilities.STABILITIES, "stability")
+        rate, learning_rate = self.change_rate("rms"), self.learning_rate()
+        if kind == "directness":
+            return self._directness
+        if kind == "steadiness":
+            return lambda start, stop: stabilities.steadiness(
+                rate[start:stop], learning_rate[start:stop]
+            )
+        of_rates = {
+            "steadiness_raw": stabilities.steadiness_raw,
+            "magnitude": stabilities.magnitude,
+        }[kind]
+        return lambda start, stop: of_rates(rate[start:stop])
+
+    def _directness(self, start: int, stop: int) -> float:
+        if start >= stop or self.steps[start] not in self.anchors:
+            return math.nan
+        column = DISPLACEMENT + self.anchors.index(int(self.steps[start]))
+        displacement = math.sqrt(self.statistics[stop - 1, :, column].sum())
+        path = self.every * np.sqrt(total(self.statistics[start:stop], Statistic.SQ_DELTA)).sum()
+        return stabilities.directness(displacement, float(path))
+
+    def score(
+        self,
+        alpha: float = 0.5,
+        reading: str = "calibrated",
+        stability: str = "steadiness",
+        change_rate: str = "tensor_l1",
+        explainability: str = "gini",
+    ) -> float:
+        """Score of this window (design §4.5).
+
+        ``calibrated``: α · stability + (1 − α) · mean explainability, in [0, 1], NaN where either
+        is undefined; ``article``: the mean over the observations of α · change rate + (1 − α)/N.
+        Raises TraceError if α is outside [0, 1], or if no histogram was taken in the window and the
+        explainability needs one.
+        """
+        if require_known(reading, READINGS, "reading") == "article":
+            self._require_finite()
+            return _mean(self.scores(alpha, "article", change_rate=change_rate))
+        steady = self.stability(stability)
+        index = self.explainability(explainability)
+        if explainability in concentration.FROM_ORDER and not len(self.histogram.observations):
+            raise TraceError(
+                f"{explainability} needs a histogram of the importance, and none was taken in this "
+                f"window of {len(self)} observations; widen it, trace with a smaller "
+                f"histogram_every, or choose among: {', '.join(concentration.FROM_SUMS)}"
+            )
+        return blend(alpha, steady, _mean(index))
+
+    def _require_finite(self) -> None:
+        if not len(self):
+            raise TraceError("the trace has no observations yet; a score needs at least one")
+        finite = np.isfinite(self.statistics[:, :, :DISPLACEMENT])
+        if finite.all():
+            return
+        row, tensor, column = np.argwhere(~finite)[0]
+        step = int(self.steps[row])
+        raise TraceError(
+            f"{Statistic(column).name.lower()} of tensor {self.tensors[tensor]!r} is not finite at "
+            f"step {step}, where the training diverged; a score needs finite statistics: choose a "
+            f"window that ends before step {step}"
+        )
+
+    # ---- out and in
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per observation and tensor: what identifies it, its statistics, rates and
+        concentrations.
+        """
+        import pandas as pd
+
+        shape = self.statistics.shape[:2]
+        columns: dict[str, Array] = {
+            "step": np.repeat(self.steps, shape[1]),
+            "layer": np.tile(np.array(self.layers, object), shape[0]),
+            "tensor": np.tile(np.array(self.tensors, object), shape[0]),
+            "size": np.tile(self.sizes, shape[0]),
+            "learning_rate": self.learning_rates.ravel(),
+        }
+        columns |= {
+            name: self.statistics[:, :, column].ravel()
+            for column, name in enumerate(column_names(self.anchors))
+        }
+        parts = [self.tensor(name) for name in self.tensors]
+        for kind in rates.CHANGE_RATES:
+            columns[kind] = np.stack([part.change_rate(kind) for part in parts], axis=1).ravel()
+        for kind in concentration.EXPLAINABILITIES:
+            columns[kind] = np.stack([part.explainability(kind) for part in parts], axis=1).ravel()
+        return pd.DataFrame(columns)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the trace to ``path``, durably: a reader sees the old file or all of the new one.
+
+        Raises OSError if it can't be written.
+        """
+        from trace_core import storage
+
+        storage.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Trace:
+        """Read a trace that `save` wrote.
+
+        Raises FileNotFoundError, or TraceError naming the path if it isn't a whole trace, or a
+        newer version's.
+        """
+        from trace_core import storage
+
+        return storage.load(path)
+
+
+def _mean(values: FloatArray) -> float:
+    """Mean of the values that are defined, NaN if none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
