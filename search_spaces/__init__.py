@@ -27,7 +27,9 @@ from search_spaces.tasks import (
     RegressionTask,
     Splits,
     Task,
+    classification_splits,
     get_task,
+    regression_splits,
     task_names,
 )
 
@@ -52,11 +54,13 @@ __all__ = [
     "Task",
     "TaskShape",
     "architecture_names",
+    "classification_splits",
     "code_hash",
     "get_architecture",
     "get_task",
     "initialise",
     "is_import_path",
     "parse_dimension",
+    "regression_splits",
     "task_names",
 ]

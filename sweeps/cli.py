@@ -51,7 +51,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         from search_spaces import SpaceError
-        from sweeps.config import ConfigError
+        from sweeps.config_messages import ConfigError
         from sweeps.run_directory import RunDirectoryError
 
         try:

@@ -38,7 +38,7 @@ from ray import tune  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 if TYPE_CHECKING:
-    from sweeps.sweep import Conductor
+    from sweeps.conductor import Conductor
 
 SLICE_SECONDS = 1.0
 """How long a training runs between two signs of life to the driver."""
@@ -73,22 +73,39 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
 
 
 class _TuneSearcher(Searcher):  # type: ignore[misc]
-    """Answers Tune's questions from the conductor; has nothing of its own to save."""
+    """Answers Tune's questions from the conductor; has nothing of its own to save.
+
+    What goes wrong in the conductor (a full disk, say) is kept in ``error``, and ends the sweep:
+    Tune would bury it under its own traceback.
+    """
 
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
         self._conductor = conductor
+        self.error: Exception | None = None
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        work = self._conductor.next(trial_id)
+        work = None
+        with self._kept():
+            work = self._conductor.next(trial_id)
+        if self.error is not None or (work is None and self._conductor.exhausted):
+            return str(self.FINISHED)
         if work is None:
-            return self.FINISHED if self._conductor.exhausted else None
+            return None
         return {"training": work.training.to_json(), "trial": work.trial}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        self._conductor.ended(trial_id)
+        with self._kept():
+            self._conductor.ended(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the ledger."""
@@ -144,8 +161,9 @@ def execute(
     """Work off the conductor's trainings as Tune trials, at most ``workers`` at once.
 
     Returns when the conductor is exhausted or was told to stop. Raises ConnectionError if the
-    cluster at ``address`` can't be reached.
+    cluster at ``address`` can't be reached, and whatever the conductor raised.
     """
+    searcher = _TuneSearcher(conductor)
     with (
         _connected(address, workers),
         tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
@@ -155,7 +173,7 @@ def execute(
             TuneTraining,
             config={"run": str(run.resolve()), "import_path": import_path},
             num_samples=-1,
-            search_alg=_TuneSearcher(conductor),
+            search_alg=searcher,
             resources_per_trial={"cpu": 1},
             reuse_actors=True,
             storage_path=scratch,
@@ -166,6 +184,8 @@ def execute(
             verbose=0,
             progress_reporter=_Silent(),
         )
+    if searcher.error is not None:
+        raise searcher.error
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ def ledger_table(trials: Sequence[StudyTrial], objectives: Sequence[str]) -> pd.
     rows = []
     for trial in trials:
         details = trial.details
-        values = trial.values or [None] * len(objectives)
+        values: Sequence[float | None] = trial.values or [None] * len(objectives)
         rows.append(
             {
                 "trial": trial.number,

@@ -18,7 +18,9 @@ from search_spaces import (
 
 def listing(what: str, runs: Path) -> list[dict[str, Any]]:
     """Rows for ``spaces``, ``tasks`` or ``runs`` (the run directories under ``runs``)."""
-    return {"spaces": _spaces, "tasks": _tasks, "runs": lambda: _runs(runs)}[what]()
+    if what == "spaces":
+        return _spaces()
+    return _tasks() if what == "tasks" else _runs(runs)
 
 
 def _spaces() -> list[dict[str, Any]]:

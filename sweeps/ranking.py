@@ -14,19 +14,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from sweeps.eligibility import STATES, Exclusion, MetricInfo, judge
-from sweeps.first_place import ShrunkenMeans, share_of_first
+from sweeps.first_place import probability_first
 from sweeps.rank_intervals import rank_intervals
 from sweeps.ranking_warnings import warnings_of
 from trace_core.alpha import (
     DEFAULT_ALPHA,
-    AlphaChoice,
-    PairSweep,
     common_alpha,
-    entropy_alpha,
     leaders,
     parse_alpha,
     share_first,
-    std_alpha,
 )
 
 __all__ = ["COLUMNS", "READINGS", "Exclusion", "Leader", "MetricInfo", "Ranking", "rank"]
@@ -72,11 +68,6 @@ _MEANS = (
 _MODEL_COLUMNS = ("model_id", "architecture", "init", "settings", "state", "reason")
 _REPLICATE_COLUMNS = ("model_id", "seed", *_MEANS, "metric_start", "metric_error")
 _SCORES = ("model_id", "seed", "stability", "explainability")
-_DRAWS = 20_000
-_DRAWS_AT_ONCE = 2_000
-# Refitting α by Kendall's τ costs O(M² log M) a draw, where a formula costs O(M).
-_PAIRS_REFITTED = 500_000
-_FEWEST_REFITS, _MOST_REFITS = 50, 1_000
 
 
 @dataclass(frozen=True)
@@ -219,36 +210,27 @@ def rank(
     names = _components(replicates, reading, value)
     replicates = replicates.sort_values(["model_id", "seed"], ignore_index=True)
     eligible, excluded = judge(models, replicates, metric, replicates_expected, floor, names)
+    pool = _pool(eligible, replicates, names, metric)
+    choice = common_alpha(
+        value, pool.first, pool.second, validation=pool.goodness, test=pool.outcome
+    )
+    weights = np.array([choice.alpha, 1 - choice.alpha])
+    traceability = [parts @ weights for parts in pool.parts]
+    intervals = rank_intervals(traceability, seed)
     ranked = models[models["model_id"].isin(eligible)].sort_values("model_id")
-    replicates = replicates[replicates["model_id"].isin(eligible)]
-    means = replicates.groupby("model_id")[sorted({*_MEANS, *names})].mean().loc[eligible]
-    first, second = (means[name].to_numpy(dtype=float) for name in names)
-    goodness = metric.sign * means["metric"].to_numpy(dtype=float)
-    outcome = metric.sign * means["metric_test"].to_numpy(dtype=float)
-    choice = common_alpha(value, first, second, validation=goodness, test=outcome)
-
-    parts = replicates[list(names)].to_numpy(dtype=float)
-    traceability = parts @ [choice.alpha, 1 - choice.alpha]
-    groups = [
-        np.flatnonzero(replicates["model_id"].to_numpy() == model_id) for model_id in eligible
-    ]
-    intervals = rank_intervals([traceability[rows] for rows in groups], seed)
-    mean_score = np.array([traceability[rows].mean() for rows in groups])
-    lines_known = names[0] != names[1]
-    frame = _frame(
-        ranked.assign(
-            rank_low=intervals.low,
-            rank_high=intervals.high,
-            traceability=mean_score,
-            metric_name=metric.name,
-            share_first=share_first(first, second) if lines_known else np.nan,
-            p_first=_p_first(groups, parts, choice, goodness, seed)
-            if intervals.distinguishable
-            else np.nan,
-            replicates=[len(rows) for rows in groups],
-        ),
-        means,
-        metric,
+    sizes = [len(parts) for parts in pool.parts]
+    # The article's score without its two terms is a number, not a line in α.
+    lines = names[0] != names[1]
+    table = ranked.assign(
+        rank_low=intervals.low,
+        rank_high=intervals.high,
+        traceability=[float(scores.mean()) for scores in traceability],
+        metric_name=metric.name,
+        share_first=share_first(pool.first, pool.second) if lines else np.nan,
+        p_first=probability_first(pool.parts, choice, pool.goodness, seed)
+        if intervals.distinguishable
+        else np.nan,
+        replicates=sizes,
     )
     return Ranking(
         alpha=choice.alpha,
@@ -256,15 +238,15 @@ def rank(
         alpha_note=choice.note,
         reading=reading,
         metric=metric,
-        frame=frame,
-        scores=replicates[list(_SCORES)].assign(traceability=traceability).reset_index(drop=True),
+        frame=_frame(table, pool.means, metric),
+        scores=pool.trainings[list(_SCORES)].assign(
+            traceability=np.concatenate([np.empty(0), *traceability])
+        ),
         excluded=tuple(excluded),
         trials={name: int((trials or {}).get(name, 0)) for name in TRIAL_COUNTS},
-        warnings=tuple(
-            warnings_of(ranked, replicates, [len(rows) for rows in groups], choice, intervals)
-        ),
-        leaders=_leaders(eligible, first, second) if lines_known else (),
-        pareto=_pareto(eligible, np.column_stack([first, second, goodness])),
+        warnings=tuple(warnings_of(ranked, pool.trainings, sizes, choice, intervals)),
+        leaders=_leaders(eligible, pool.first, pool.second) if lines else (),
+        pareto=_pareto(eligible, np.column_stack([pool.first, pool.second, pool.goodness])),
         method=intervals.method,
         omnibus_p=intervals.p_value,
         variances_p_value=intervals.variances_p_value,
@@ -316,6 +298,44 @@ def _components(replicates: pd.DataFrame, reading: str, alpha: float | str) -> t
     return "article_score", "article_score"
 
 
+@dataclass(frozen=True)
+class _Pool:
+    """The eligible models' figures, in order of ``model_id``.
+
+    ``first`` and ``second`` are the means of what α and 1 − α weigh, ``parts`` both per
+    replicate, shape (replicates, 2) a model; ``goodness`` and ``outcome`` the validation and
+    the test metric, higher is better.
+    """
+
+    trainings: pd.DataFrame
+    means: pd.DataFrame
+    first: FloatArray
+    second: FloatArray
+    parts: list[FloatArray]
+    goodness: FloatArray
+    outcome: FloatArray
+
+
+def _pool(
+    eligible: list[str], replicates: pd.DataFrame, names: tuple[str, str], metric: MetricInfo
+) -> _Pool:
+    trainings = replicates[replicates["model_id"].isin(eligible)].reset_index(drop=True)
+    columns = list(dict.fromkeys([*_MEANS, *names]))
+    trainings = trainings.astype(dict.fromkeys(columns, "float64"))
+    grouped = trainings.groupby("model_id")
+    means = grouped[columns].mean(skipna=False).loc[eligible]
+    values = {name: means[name].to_numpy(dtype=np.float64) for name in columns}
+    return _Pool(
+        trainings,
+        means,
+        values[names[0]],
+        values[names[1]],
+        [group[list(names)].to_numpy(dtype=np.float64) for _, group in grouped],
+        metric.sign * values["metric"],
+        metric.sign * values["metric_test"],
+    )
+
+
 def _frame(ranked: pd.DataFrame, means: pd.DataFrame, metric: MetricInfo) -> pd.DataFrame:
     """The table in order of rank."""
     table = ranked.set_index("model_id", drop=False).assign(
@@ -325,52 +345,6 @@ def _frame(ranked: pd.DataFrame, means: pd.DataFrame, metric: MetricInfo) -> pd.
     order = np.lexsort((table["model_id"], -metric.sign * table["metric"], -table["traceability"]))
     table = table.iloc[order].reset_index(drop=True)
     return table.assign(rank=np.arange(1, len(table) + 1))[list(COLUMNS)]
-
-
-def _p_first(
-    groups: list[npt.NDArray[np.intp]],
-    parts: FloatArray,
-    choice: AlphaChoice,
-    goodness: FloatArray,
-    seed: int,
-) -> FloatArray:
-    """The probability that each model is first, with α refitted to every draw if it is fitted.
-
-    A refit by Kendall's τ holds the metric as observed, and has 50 to 1,000 draws according to
-    the number of pairs; all else has 20,000.
-    """
-    rng = np.random.default_rng(seed)
-    if not choice.depends_on_pool:
-        weights = np.array([[choice.alpha], [1 - choice.alpha]])
-        posterior = ShrunkenMeans([parts[rows] @ weights for rows in groups])
-    else:
-        posterior = ShrunkenMeans([parts[rows] for rows in groups])
-    count = _DRAWS
-    if choice.source == "cross_validated":
-        affordable = _PAIRS_REFITTED // len(groups) ** 2
-        count = min(max(affordable, _FEWEST_REFITS), _MOST_REFITS)
-    total = np.zeros(len(groups))
-    for begin in range(0, count, _DRAWS_AT_ONCE):
-        size = min(_DRAWS_AT_ONCE, count - begin)
-        drawn = posterior.draws(size, rng)
-        total += size * share_of_first(_weighed(drawn, choice, goodness))
-    return total / count
-
-
-def _weighed(drawn: FloatArray, choice: AlphaChoice, goodness: FloatArray) -> FloatArray:
-    """The scores of each draw, shape (draws, M), from its components, shape (draws, M, d)."""
-    if not choice.depends_on_pool:
-        return drawn[..., 0]
-    first, second = drawn[..., 0], drawn[..., 1]
-    if choice.source == "std":
-        alphas = std_alpha(first, second)
-    elif choice.source == "entropy":
-        alphas = entropy_alpha(first, second)
-    else:
-        fits = (PairSweep(s, e, goodness).fit() for s, e in zip(first, second, strict=True))
-        alphas = np.array([float(fit.alpha) for fit in fits])
-    scores: FloatArray = alphas[:, None] * first + (1 - alphas[:, None]) * second
-    return scores
 
 
 def _leaders(eligible: list[str], first: FloatArray, second: FloatArray) -> tuple[Leader, ...]:
@@ -385,7 +359,7 @@ def _pareto(eligible: list[str], objectives: FloatArray) -> tuple[str, ...]:
     """The models that no other equals everywhere and beats somewhere; objectives are (M, 3)."""
     reaches = (objectives[:, None] >= objectives[None]).all(axis=2)
     beats = (objectives[:, None] > objectives[None]).any(axis=2)
-    dominated = (reaches & beats).any(axis=0)
+    dominated: npt.NDArray[np.bool_] = np.any(reaches & beats, axis=0)
     return tuple(each for each, out in zip(eligible, dominated, strict=True) if not out)
 
 

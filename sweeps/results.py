@@ -46,7 +46,9 @@ def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
     ledger = ledger_table(trials, config.objective_names())
     models = _model_table(run, config, trials)
     complete = models[models["state"] == "COMPLETE"]
-    trainings = {row.model_id: row.trainings for row in complete.itertuples()}
+    trainings: dict[str, list[str]] = dict(
+        zip(complete["model_id"], complete["trainings"], strict=True)
+    )
     replicates = replicate_table(run, config, trainings, _common_span(run, trainings))
     ranking = rank(
         models,

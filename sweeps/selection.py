@@ -65,10 +65,13 @@ class StudyTrial:
 def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
     if isinstance(dimension, Choice):
         return trial.suggest_categorical(name, dimension.values)
-    low, high = dimension.low, dimension.high
     if isinstance(dimension, IntRange):
-        return trial.suggest_int(name, low, high, step=dimension.step, log=dimension.log)
-    return trial.suggest_float(name, low, high, step=dimension.step, log=dimension.log)
+        return trial.suggest_int(
+            name, dimension.low, dimension.high, step=dimension.step, log=dimension.log
+        )
+    return trial.suggest_float(
+        name, dimension.low, dimension.high, step=dimension.step, log=dimension.log
+    )
 
 
 def coverage(space: Space) -> list[dict[str, Any]]:
@@ -194,7 +197,6 @@ class Study:
                     multivariate=True,
                     group=True,
                     constant_liar=True,
-                    warn_independent_sampling=False,
                 )
             if number < len(self._coverage):
                 sampler = optuna.samplers.PartialFixedSampler(self._coverage[number], sampler)

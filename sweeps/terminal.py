@@ -104,35 +104,52 @@ def duration(seconds: float) -> str:
 
 
 def show_ranking(console: Console, ranking: Ranking, top: int = 8) -> None:
-    """Print the first rows of the ranking, its uncertainty, and the warnings."""
-    data: dict[str, Any] = ranking.to_json()
-    models = data["models"]
+    """Print the first rows of the ranking with their rank intervals, then the warnings.
+
+    Of the settings only those that differ among the models shown are named.
+    """
+    data = ranking.to_json()
+    models = data["models"][:top]
     if models:
-        title = f"Traceability at α = {data['alpha']:.3g}, {len(models)} models ranked"
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for name in ("rank", "of", "model", "init", "settings"):
-            table.add_column(name)
-        for name in ("traceability", "stability", "explainability", models[0]["metric_name"]):
-            table.add_column(name, justify="right")
-        for model in models[:top]:
-            settings = " ".join(
-                f"{key}={_short(value)}" for key, value in model["settings"].items()
-            )
+        metric = models[0]["metric_name"]
+        table = Table(box=None, pad_edge=False, show_edge=False)
+        for name in ("rank", "model", "", "init"):
+            table.add_column(name, no_wrap=True)
+        for name in ("traceability", "stability", "explainab.", metric):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("settings", overflow="fold")
+        for model in models:
             table.add_row(
-                str(model["rank"]),
-                f"{model['rank_low']}–{model['rank_high']}",
-                Text(f"{model['architecture']} {model['model_id']}"),
+                _rank(model),
+                Text(model["model_id"]),
+                Text(model["architecture"]),
                 Text(model["init"]),
-                Text(settings),
                 *(
                     f"{model[key]:.4f}"
                     for key in ("traceability", "stability", "explainability", "metric")
                 ),
+                Text(_settings(model, models)),
             )
+        ranked = len(data["models"])
+        console.print(
+            f"\nThe first {len(models)} of {ranked} ranked models, at α = {data['alpha']:.3g}:",
+            highlight=False,
+        )
         console.print(table)
-    for warning in data.get("warnings", []):
+    for warning in data["warnings"]:
         console.print(Text(f"note: {warning}"), highlight=False)
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _rank(model: dict[str, Any]) -> str:
+    low, high = model["rank_low"], model["rank_high"]
+    return f"{model['rank']}" if low == high else f"{model['rank']} ({low}–{high})"
+
+
+def _settings(model: dict[str, Any], models: list[dict[str, Any]]) -> str:
+    """The settings of a model in which it differs from another one shown."""
+    others = [other["settings"] for other in models]
+    return " ".join(
+        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in model["settings"].items()
+        if any(key in other and other[key] != value for other in others)
+    )

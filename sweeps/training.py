@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from search_spaces import Part, get_architecture, get_task, initialise
-from sweeps.candidate import Training
+from sweeps.candidate import Candidate, Training
 from trace_core import Trace, Tracer
 
 CHECKPOINT_SECONDS = 5.0
@@ -123,7 +123,9 @@ class TrainingRun:
         training = self.model.training
         self.model.eval()
         with torch.no_grad():
-            outputs = torch.cat([self.model(chunk) for chunk in inputs.split(EVALUATION_BATCH)])
+            outputs = torch.cat(
+                [self.model(chunk) for chunk in torch.split(inputs, EVALUATION_BATCH)]
+            )
         self.model.train(training)
         expected = (len(inputs), self.task.shape.outputs)
         if tuple(outputs.shape) != expected:
@@ -195,10 +197,10 @@ class TrainingRun:
         self.optimizer.zero_grad(set_to_none=True)
         outputs = self.model(self._train_part[0][index])
         loss = self.task.loss(outputs, self._train_part[1][index])
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(f"diverged: the training loss is {value} at step {self.step}")
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self._loss_sum += value
         self.step += 1
@@ -226,12 +228,13 @@ class TrainingRun:
         self._loss_sum = 0.0
 
 
-def _optimizer(candidate: Any, model: nn.Module) -> torch.optim.Optimizer:
+def _optimizer(candidate: Candidate, model: nn.Module) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise TrainingError("the model has no trainable parameter: nothing of it can be followed")
     rate, decay = candidate.learning_rate, candidate.weight_decay
     if candidate.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=rate, momentum=candidate.momentum, weight_decay=decay)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[candidate.optimizer]
-    return kind(parameters, lr=rate, weight_decay=decay)
+    if candidate.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)

@@ -1,5 +1,4 @@
-"""The measure: collect what every parameter does while a model trains, and score how well it can be
-followed.
+"""The measure: collect what the parameters do while a model trains, and score how traceable it is.
 
 ``Tracer`` needs torch and is loaded when it is first asked for; a stored ``Trace`` is scored with
 numpy alone.

@@ -1,5 +1,4 @@
-"""Kinds of change rate: how far one step moved the parameters, relative to their size (design
-§4.2).
+"""Kinds of change rate: how far a step moved the parameters, for their size (design §4.2).
 
 Each kind maps statistics of shape (observations, tensors, columns) to one value ≥ 0 per
 observation, NaN where it is undefined (nothing active, or every θ is 0).

@@ -93,8 +93,9 @@ def collect(
     """
     sizes = tuple(tensor.numel() for tensor in before)
     known = [column for column, origin in enumerate(origins) if origin is not None]
+    # What spans several tiles is flattened once, since that may copy.
     sources = [
-        [tensor.reshape(-1) for tensor in tensors]
+        [tensor if tensor.numel() <= TILE else tensor.reshape(-1) for tensor in tensors]
         for tensors in (
             before,
             after,
@@ -107,13 +108,11 @@ def collect(
     sums: list[tuple[list[int], Tensor]] = []
     for tile in plan_tiles(sizes, tuple(tensor.device for tensor in before)):
         lengths = [span.stop - span.start for span in tile]
-        flat = [
-            torch.cat([source[span.tensor][span.start : span.stop] for span in tile]).to(
-                torch.float64
-            )
+        theta, updated, gradient, *starts = (
+            torch.cat([_part(source[span.tensor], span) for span in tile]).double()
             for source in sources
-        ]
-        terms = _terms(*flat[:3], flat[3:], importance)
+        )
+        terms = _terms(theta, updated, gradient, starts, importance)
         owners = [span.tensor for span in tile]
         sums.append((owners, _segment_sums(terms, lengths)))
         if tally is not None:
@@ -126,14 +125,20 @@ def collect(
                 for i, part in zip(owners, parts, strict=True)
                 if sizes[i] < EXACT_BELOW
             }
-    statistics = np.zeros((len(sizes), DISPLACEMENT + len(origins)))
-    statistics[:, DISPLACEMENT:] = np.nan
-    statistics[:, [DISPLACEMENT + column for column in known]] = 0.0
-    statistics[:, Statistic.COUNT] = sizes
-    columns = [*range(1, DISPLACEMENT), *(DISPLACEMENT + column for column in known)]
+    total = np.zeros((_SUMMED + len(known), len(sizes)))
     for owners, tile_sums in sums:
-        statistics[np.ix_(owners, columns)] += tile_sums.cpu().numpy().T
+        total[:, owners] += tile_sums.cpu().numpy()
+    statistics = np.full((len(sizes), DISPLACEMENT + len(origins)), np.nan)
+    statistics[:, Statistic.COUNT] = sizes
+    statistics[:, Statistic.COUNT + 1 : DISPLACEMENT] = total[:_SUMMED].T
+    for row, column in enumerate(known, start=_SUMMED):
+        statistics[:, DISPLACEMENT + column] = total[row]
     return Collected(statistics, tally, small)
+
+
+def _part(tensor: Tensor, span: Span) -> Tensor:
+    flat = tensor.reshape(-1)
+    return flat if span.stop - span.start == len(flat) else flat[span.start : span.stop]
 
 
 def _terms(
@@ -143,21 +148,10 @@ def _terms(
     origins: Sequence[Tensor],
     importance: ElementwiseImportance,
 ) -> Tensor:
-    """What is to be summed, element by element, for flat float64 tensors of n elements: (sums, n)."""
+    """What is to be summed, element by element, for flat float64 tensors of length n: (sums, n)."""
     terms = theta.new_empty(_SUMMED + len(origins), len(theta))
-    (
-        abs_theta,
-        sq_theta,
-        abs_delta,
-        sq_delta,
-        ratio,
-        zeros,
-        symmetric,
-        c,
-        sq_c,
-        c_log_c,
-        *displacements,
-    ) = terms
+    abs_theta, sq_theta, abs_delta, sq_delta, ratio, zeros, symmetric = terms[: Statistic.C - 1]
+    c, sq_c, c_log_c, *displacements = terms[Statistic.C - 1 :]
     delta = updated - theta
     torch.abs(theta, out=abs_theta)
     torch.mul(theta, theta, out=sq_theta)
@@ -177,11 +171,9 @@ def _terms(
 
 
 def _segment_sums(terms: Tensor, lengths: list[int]) -> Tensor:
-    """Sum (q, n) over consecutive segments of these lengths, all above 0: (q, segments), on the
-    same device.
-    """
+    """Sum (q, n) over consecutive segments of these lengths, all above 0: (q, segments)."""
     if terms.device.type == "cpu":
         # One call for all segments; torch has none as quick on a processor.
         starts = np.cumsum([0, *lengths[:-1]])
         return torch.from_numpy(np.add.reduceat(terms.numpy(), starts, axis=1))
-    return torch.stack([part.sum(dim=1) for part in terms.split(lengths, dim=1)], dim=1)
+    return torch.stack([part.sum(dim=1) for part in torch.split(terms, lengths, dim=1)], dim=1)

@@ -1,5 +1,4 @@
-"""Kinds of explainability index: how concentrated the importance is on few parameters (design
-§4.4).
+"""Kinds of explainability index: how concentrated the importance is (design §4.4).
 
 All but `article` are in [0, 1], higher is more concentrated, and NaN where undefined (no importance
 at all, or fewer than two active elements). Four rest on sums and are exact. `gini` and `top_mass`

@@ -1,5 +1,4 @@
-"""Quarter-octave histogram of the importance: count and sum per bin, additive over tensors (design
-§4.1).
+"""Quarter-octave histogram of the importance: count and sum per bin, additive (design §4.1).
 
 A bin reaches from 2^(k/4) up to 2^((k+1)/4). Below the first lies an underflow bin, (0, 2^-96),
 above the last an overflow bin, [2^32, ∞), and zeros have a bin of their own: 515 bins, of which a
@@ -9,6 +8,7 @@ tensor fills about a hundred.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def bin_of(values: FloatArray) -> IntArray:
         code += mantissa >= threshold
     bins = np.clip(code - (_FIRST_CODE - UNDERFLOW - 1), UNDERFLOW, OVERFLOW)
     bins[bits == 0] = ZERO
-    return bins
+    return cast(IntArray, bins)
 
 
 class Tally:
@@ -75,7 +75,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Dense histograms of H observations over those B bins that any of them fills, in rising order."""
+    """Dense histograms of H observations over the B bins that any of them fills, rising."""
 
     counts: FloatArray
     """(H, B) number of elements."""
@@ -118,7 +118,7 @@ class Histogram:
         return replace(kept, filled=self.filled[:, tensors])
 
     def window(self, start: int, stop: int) -> Histogram:
-        """Return those of observations ``start`` to ``stop`` (exclusive), counted from ``start``."""
+        """Return those of observations ``start`` up to, not ``stop``, counted from ``start``."""
         first, last = np.searchsorted(self.observations, [start, stop])
         before, within = self.filled[:first].sum(), self.filled[first:last].sum()
         kept = self._keep(slice(before, before + within))
@@ -131,8 +131,9 @@ class Histogram:
         present, column = np.unique(self.bins, return_inverse=True)
         shape = (len(self.observations), len(present))
         cells = self._owners()[0] * len(present) + column
-        counts, sums = (
-            np.bincount(cells, weights=weights, minlength=shape[0] * shape[1]).reshape(shape)
-            for weights in (self.counts, self.sums)
-        )
-        return Pooled(counts, sums, LOWER[present], UPPER[present])
+
+        def dense(weights: Array) -> FloatArray:
+            flat = np.bincount(cells, weights=weights, minlength=shape[0] * shape[1])
+            return cast(FloatArray, flat.reshape(shape))
+
+        return Pooled(dense(self.counts), dense(self.sums), LOWER[present], UPPER[present])

@@ -106,16 +106,18 @@ class Recording:
         active ones.
         """
         row = np.zeros(self._start.statistics.shape[1:])
-        # What stands still keeps its displacement, and had none when the anchor was set.
-        if len(self):
-            row[:, DISPLACEMENT:] = np.nan_to_num(
-                self._statistics.since(len(self) - 1)[0, :, DISPLACEMENT:], nan=0.0
-            )
-        row[:, DISPLACEMENT:][:, [anchor > step for anchor in self._start.anchors]] = np.nan
+        if len(active) < len(row):
+            row[:, DISPLACEMENT:] = self._resting_displacements(step)
         row[active] = statistics
         self._steps.append(np.array([step]))
         self._learning_rates.append(learning_rates[None])
         self._statistics.append(row[None])
+
+    def _resting_displacements(self, step: int) -> FloatArray:
+        """Displacements of what stands still: as they were, and none where an anchor is new."""
+        before = self._statistics.since(len(self) - 1)[0, :, DISPLACEMENT:] if len(self) else np.nan
+        reached = np.array([anchor <= step for anchor in self._start.anchors], bool)
+        return np.where(reached, np.where(np.isnan(before), 0.0, before), np.nan)
 
     def append_histogram(
         self, active: list[int], tally: Tally, small: dict[int, FloatArray]

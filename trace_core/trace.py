@@ -1,6 +1,4 @@
-"""Trace: the stored statistics of a training, and every score as a pure function of them. Needs
-numpy alone.
-"""
+"""Trace: the stored statistics of a training, and every score as a pure function of them."""
 
 from __future__ import annotations
 
@@ -123,7 +121,7 @@ class Trace:
         return self.rows(int(first), int(last))
 
     def layer(self, name: str) -> Trace:
-        """Return the trace of one layer, which is the path of a module that owns parameters itself."""
+        """Return the trace of one layer: the path of a module that owns parameters itself."""
         require_known(name, self.layer_names, "layer")
         chosen = [i for i, layer in enumerate(self.layers) if layer == name]
         return self._select(chosen, len(self.tensors) + self.layer_names.index(name))
@@ -195,7 +193,7 @@ class Trace:
         return self._explainability(kind)[0]
 
     def explainability_bound(self, kind: str = "gini") -> FloatArray:
-        """(O,) most by which `explainability` can differ from the true value: 0 where it is exact."""
+        """(O,) most by which `explainability` can differ from the truth: 0 where it is exact."""
         return self._explainability(kind)[1]
 
     def _explainability(self, kind: str) -> tuple[FloatArray, FloatArray]:
@@ -258,8 +256,9 @@ class Trace:
         self._require_finite()
         if kind == "directness" and len(self) and self.steps[0] not in self.anchors:
             raise TraceError(
-                f"directness needs a window that starts at an anchor, and this one starts at "
-                f"step {self.steps[0]}; the trace has anchors at: {', '.join(map(str, self.anchors)) or 'none'}"
+                f"directness needs a window that starts at an anchor, and this one starts "
+                f"at step {self.steps[0]}; the trace has anchors at: "
+                f"{', '.join(map(str, self.anchors)) or 'none'}"
             )
         return of_rows(0, len(self))
 

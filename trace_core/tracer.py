@@ -1,6 +1,4 @@
-"""Tracer: watches an optimiser's steps through its hooks and records them; the training loop is
-unchanged.
-"""
+"""Tracer: watches an optimiser's steps through its hooks; the training loop is unchanged."""
 
 from __future__ import annotations
 
@@ -154,7 +152,6 @@ class Tracer:
                 if position not in origin:
                     origin[position] = self._before[position].clone()
 
-    @torch.no_grad()
     def _after_step(self, *_: Any) -> None:
         step, self._step = self._step, self._step + 1
         if step % self._every:
@@ -170,7 +167,7 @@ class Tracer:
             [self._before[position] for position in active],
             [self._parameters[position] for position in active],
             list(gradients.values()),
-            [origin and [origin[position] for position in active] for origin in origins],
+            [None if origin is None else [origin[i] for i in active] for origin in origins],
             self._importance,
             histogram=len(self._recording) % self._histogram_every == 0,
         )

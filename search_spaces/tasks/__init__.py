@@ -7,6 +7,7 @@ from functools import cache
 from search_spaces.errors import SpaceError, shown, unknown
 from search_spaces.plugins import is_import_path, load_object
 from search_spaces.tasks.digits import DIGITS
+from search_spaces.tasks.splits import classification_splits, regression_splits
 from search_spaces.tasks.tables import BREAST_CANCER, DIABETES, WINE
 from search_spaces.tasks.task import (
     ClassificationTask,
@@ -62,6 +63,8 @@ __all__ = [
     "RegressionTask",
     "Splits",
     "Task",
+    "classification_splits",
     "get_task",
+    "regression_splits",
     "task_names",
 ]

@@ -1,4 +1,4 @@
-"""The ranking report: facts (data), charts (SVG), page (HTML), and the ranking as tables beside it."""
+"""The ranking report: facts (data), charts (SVG), page (HTML), and tables beside the page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_report(
     environment: Mapping[str, Any],
     commands: Mapping[str, str],
 ) -> Path:
-    """Write ``index.html``, and ``ranking`` as ``.json``, ``.csv`` and ``.parquet``; each one whole or not at all.
+    """Write ``index.html``, and ``ranking`` as ``.json``, ``.csv`` and ``.parquet``, each atomically.
 
     Args:
         directory: where to; made if it isn't there.

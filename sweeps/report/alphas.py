@@ -1,7 +1,7 @@
 """The rank of a model as a function of α: steps between the points where its line crosses another.
 
-A model's score is a straight line in α, from its explainability at 0 to its stability at 1, so
-between two neighbouring crossings no rank changes.
+A model's score is a straight line in α, from the component that 1 − α weighs to the one that α
+weighs (explainability and stability), so between two neighbouring crossings no rank changes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ OTHERS = 3
 
 
 def rank_steps(
-    stability: NDArray[np.float64], explainability: NDArray[np.float64], model: int
+    first: NDArray[np.float64], second: NDArray[np.float64], model: int
 ) -> list[tuple[float, float, int]]:
     """``(low, high, rank)`` of one model over [0, 1], in order and without gaps.
 
     Of models with equal scores all have the better rank, as in a race.
     """
-    at_zero = explainability - explainability[model]
-    at_one = stability - stability[model]
+    at_zero = second - second[model]
+    at_one = first - first[model]
     crossed = np.divide(
         at_zero, at_zero - at_one, out=np.full(len(at_zero), -1.0), where=at_zero != at_one
     )
@@ -42,21 +42,22 @@ def rank_steps(
 
 
 def alpha_facts(
-    model_ids: Sequence[str], scores: pd.DataFrame, leaders: Sequence[dict[str, Any]], most: int
+    model_ids: Sequence[str], scored: pd.DataFrame, leaders: Sequence[dict[str, Any]], most: int
 ) -> dict[str, Any]:
     """Rank against α of the first ``most`` of ``model_ids``, and who leads where.
 
-    ``scores`` has ``stability`` and ``explainability`` of every training, ``leaders`` a
-    ``{"model_id", "from", "to"}`` per stretch of α and model that leads there; without leaders
-    there is nothing to draw. ``spans`` holds each stretch once with all its ``models``, and
-    ``lines`` a ``{"model_id", "steps"}`` for the first ``most`` models and for up to ``OTHERS``
-    further ones that lead somewhere, those of the widest stretches.
+    ``scored`` has what α weighs (``first``) and what 1 − α weighs (``second``) of every training,
+    ``leaders`` a ``{"model_id", "from", "to"}`` per stretch of α and model that leads there;
+    without leaders there is nothing to draw.
+
+    ``spans`` holds each stretch once with all its ``models``, and ``lines`` a
+    ``{"model_id", "steps"}`` for the first ``most`` models and for up to ``OTHERS`` further ones
+    that lead somewhere, those of the widest stretches.
     """
     if not leaders:
         return {"lines": [], "spans": []}
-    means = scores.groupby("model_id")[["stability", "explainability"]].mean().loc[list(model_ids)]
-    stability = means["stability"].to_numpy(dtype=float)
-    explainability = means["explainability"].to_numpy(dtype=float)
+    means = scored.groupby("model_id")[["first", "second"]].mean().loc[list(model_ids)]
+    first, second = means["first"].to_numpy(), means["second"].to_numpy()
     place = {model_id: index for index, model_id in enumerate(model_ids)}
     stretches: dict[tuple[float, float], list[str]] = {}
     further: dict[int, float] = {}
@@ -72,7 +73,7 @@ def alpha_facts(
         "lines": [
             {
                 "model_id": model_ids[index],
-                "steps": rank_steps(stability, explainability, index),
+                "steps": rank_steps(first, second, index),
             }
             for index in drawn
         ],

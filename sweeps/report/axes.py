@@ -42,7 +42,7 @@ def axes(
     y_ticks: Sequence[float] | None = None,
     write: Callable[[float], str] = significant,
 ) -> Markup:
-    """Horizontal grid lines, ticks and titles; the y title stands above its axis, read without tilting."""
+    """Horizontal grid lines, ticks and titles; the y title stands above its axis, to be read level."""
     bottom = box.height - box.bottom
     right = box.width - box.right
     parts = []
@@ -79,7 +79,7 @@ def badge(x: float, y: float, key: str) -> Markup:
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """``places`` moved apart to at least ``gap``, in their order and within ``low..high`` if there is room."""
+    """``places`` moved ``gap`` apart, in their order, and within ``low..high`` if there is room."""
     order = sorted(range(len(places)), key=lambda i: places[i])
     moved = list(places)
     floor = low

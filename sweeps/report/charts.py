@@ -30,7 +30,7 @@ def rank_charts(facts: Facts) -> list[Markup]:
 
 
 def step_charts(facts: Facts) -> list[Markup]:
-    """Change rate, on a logarithmic axis, and concentration over the steps of the leading models."""
+    """Change rate, on a logarithmic axis, and concentration over the leading models' steps."""
     keys = {row["model_id"]: row["key"] for row in facts.models}
     rates = {keys[curve["model_id"]]: curve["change_rate"] for curve in facts.curves}
     indices = {keys[curve["model_id"]]: curve["explainability"] for curve in facts.curves}
@@ -42,7 +42,7 @@ def step_charts(facts: Facts) -> list[Markup]:
 
 
 def interval_bar(row: dict[str, Any], ranks: int) -> Markup:
-    """A rank and its interval on a short axis from 1 to the number of models; decoration of the figures."""
+    """A rank and its interval on a short axis from 1 to ``ranks``; it decorates the figures."""
     width, last = 96.0, max(ranks - 1, 1)
 
     def place(rank: int) -> float:

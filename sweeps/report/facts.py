@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from sweeps.ranking import READINGS
 from sweeps.report.alphas import alpha_facts
-from sweeps.report.series import Traced, curves as step_curves
-from sweeps.report.settings import common_settings, flat, model_name, own_settings
+from sweeps.report.series import Traced
+from sweeps.report.series import curves as step_curves
+from sweeps.report.settings import common_settings, flat, model_names, own_settings
 from sweeps.report.verdict import alpha_sentence, tally, verdict
 from sweeps.report.wording import capitalised, finite
 
@@ -90,15 +92,15 @@ def build_facts(
     """Gather the facts; ``curves`` is asked for the traces of the leading models alone."""
     table = ranking.to_json()
     kinds = score_kinds(config)
-    described = {str(row["model_id"]): row for row in models.to_dict("records")}
-    means = complete_means(models, replicates, table["alpha"])
+    described = {str(row["model_id"]): _keyed(row) for row in models.to_dict("records")}
+    names = model_names(described)
+    scored = with_scores(replicates, table["reading"], table["alpha"])
+    means = complete_means(models, scored)
     common = common_settings([dict(row["settings"] or {}) for row in described.values()])
-    rows = _rows(table, common, ranking.scores, replicates)
-    alphas = alpha_facts(
-        [row["model_id"] for row in rows], ranking.scores, table["leaders"], LEADERS
-    )
+    rows = _rows(table, names, common, scored)
+    alphas = alpha_facts([row["model_id"] for row in rows], scored, table["leaders"], LEADERS)
     _give_keys(rows, [line["model_id"] for line in alphas["lines"]])
-    excluded = _excluded(table["excluded"], described, common, means)
+    excluded = _excluded(table["excluded"], described, names, common, means)
     measured = metric_facts(metric, rows, excluded, config)
     omnibus = table["omnibus"]
     alpha = {
@@ -126,7 +128,7 @@ def build_facts(
         ],
         alphas=alphas,
         grid=grid(described, rows, means),
-        failures=[_failure(failure, described) for failure in failures],
+        failures=[_failure(failure, names) for failure in failures],
         trials={state: int(amount) for state, amount in table["trials"].items()},
         commands={str(label): str(text) for label, text in commands.items()},
         kinds=kinds,
@@ -145,20 +147,31 @@ def score_kinds(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(chosen.get(name, default)) for name, default in defaults.items()}
 
 
+def with_scores(replicates: pd.DataFrame, reading: str, alpha: float) -> pd.DataFrame:
+    """The replicate table with what α weighs (``first``), 1 − α (``second``) and ``traceability``.
+
+    In the article's reading both are its score where its two terms were not kept.
+    """
+    names = READINGS[reading]
+    if any(name not in replicates for name in names):
+        names = ("article_score", "article_score")
+    first, second = (replicates[name].astype(float) for name in names)
+    score = alpha * first + (1 - alpha) * second
+    return replicates.assign(first=first, second=second, traceability=score)
+
+
 def complete_means(
-    models: pd.DataFrame, replicates: pd.DataFrame, alpha: float
+    models: pd.DataFrame, scored: pd.DataFrame
 ) -> dict[str, dict[str, float | None]]:
     """Mean figures over the replicates, of models all of whose trainings finished.
 
     A model that diverged in part is not averaged over its survivors: it has no entry.
     """
-    complete = set(models.loc[models["state"] == "COMPLETE", "model_id"]) if len(models) else set()
-    of_complete = replicates[replicates["model_id"].isin(complete)]
-    columns = ["stability", "explainability", "metric"]
-    means = of_complete.groupby("model_id")[columns].mean()
-    means["traceability"] = alpha * means["stability"] + (1 - alpha) * means["explainability"]
+    complete = models.loc[models["state"] == "COMPLETE", "model_id"]
+    of_complete = scored[scored["model_id"].isin(complete)]
+    means = of_complete.groupby("model_id")[["traceability", "metric"]].mean()
     return {
-        str(model): {column: finite(value) for column, value in row.items()}
+        str(model): {str(column): finite(value) for column, value in row.items()}
         for model, row in means.to_dict("index").items()
     }
 
@@ -181,6 +194,7 @@ def metric_facts(
         floor = baseline + share * (best_ranked - baseline)
     return {
         "name": metric.name,
+        "label": metric.name.replace("_", " "),
         "direction": metric.direction,
         "baseline": baseline,
         "best": best["metric"] if best else None,
@@ -244,18 +258,18 @@ def _give_keys(rows: Sequence[dict[str, Any]], drawn: Sequence[str]) -> None:
 
 def _rows(
     table: Mapping[str, Any],
+    names: Mapping[str, str],
     common: Mapping[str, Any],
-    scores: pd.DataFrame,
-    replicates: pd.DataFrame,
+    scored: pd.DataFrame,
 ) -> list[dict[str, Any]]:
     front = set(table["pareto"])
-    traceability = _extent(scores, "traceability")
-    metric = _extent(replicates, "metric")
+    traceability = _extent(scored, "traceability")
+    metric = _extent(scored, "metric")
     return [
         dict(row)
         | {name: finite(row[name]) for name in FIGURES}
         | {
-            "name": model_name(row),
+            "name": names[row["model_id"]],
             "own_settings": own_settings(row["settings"], common),
             "key": None,
             "pareto": row["model_id"] in front,
@@ -278,9 +292,14 @@ def _extent(table: pd.DataFrame, column: str) -> dict[str, list[float]]:
     return extent
 
 
+def _keyed(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in row.items()}
+
+
 def _excluded(
     given: Sequence[Mapping[str, Any]],
     described: Mapping[str, Mapping[str, Any]],
+    names: Mapping[str, str],
     common: Mapping[str, Any],
     means: Mapping[str, Mapping[str, float | None]],
 ) -> list[dict[str, Any]]:
@@ -292,7 +311,9 @@ def _excluded(
         rows.append(
             {
                 "model_id": model_id,
-                "name": model_name(model) if model else model_id,
+                "name": names.get(model_id, model_id),
+                "architecture": str(model["architecture"]) if model else "",
+                "init": str(model["init"]) if model else "",
                 "own_settings": own_settings(model["settings"] or {}, common) if model else {},
                 "state": str(model["state"]) if model else "",
                 "reason": str(entry["reason"]),
@@ -303,15 +324,12 @@ def _excluded(
     return rows
 
 
-def _failure(
-    failure: Mapping[str, Any], described: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _failure(failure: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     model_id = str(failure.get("model") or "")
-    model = described.get(model_id)
     return {
         "trial": int(failure["trial"]),
         "model_id": model_id,
-        "name": model_name(model) if model else model_id,
+        "name": names.get(model_id, model_id),
         "state": str(failure["state"]),
         "reason": str(failure.get("reason") or ""),
         "log_tail": str(failure.get("log_tail") or ""),

@@ -1,4 +1,4 @@
-"""The page: facts and drawings set into the template, as one file that asks the network for nothing."""
+"""The page: facts and drawings set into the template, as one file that needs no network."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    for name in ("number", "significant", "percent", "span", "count", "setting", "settings"):
+    for name in ("number", "significant", "percent", "span", "count", "settings", "capitalised"):
         environment.filters[name] = getattr(wording, name)
     environment.filters["interval_bar"] = charts.interval_bar
     return environment.from_string(_resource("template.html"))

@@ -29,7 +29,7 @@ def rank_lines(
 ) -> Markup:
     """Stepped lines over α in [0, 1], the strip of leaders above them, and the common α.
 
-    ``models`` holds the ranked rows by id. Steps are vertical where two lines cross, which is exact.
+    ``models`` holds the ranked rows by id. A line steps exactly where two models change places.
     """
     lines = alphas["lines"]
     worst = max((step[2] for line in lines for step in line["steps"]), default=1)
@@ -41,8 +41,14 @@ def rank_lines(
         tag("text", "leader", class_="title", x=4, y=box.top - 62),
         tag("text", "rank", class_="title", x=4, y=box.top - 12),
         tag("text", "explainability alone", class_="note", x=box.left, y=box.height - 6),
-        tag("text", "stability alone", class_="note", x=box.width - box.right, y=box.height - 6,
-            text_anchor="end"),
+        tag(
+            "text",
+            "stability alone",
+            class_="note",
+            x=box.width - box.right,
+            y=box.height - 6,
+            text_anchor="end",
+        ),
         *[_strip(span, models, x, box) for span in alphas["spans"]],
         _mark(alpha, box, x),
         *[_line(line, models[line["model_id"]]["key"], x, y) for line in reversed(lines)],
@@ -74,12 +80,13 @@ def _ticks(worst: int) -> list[float]:
 def _strip(
     span: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], x: Scale, box: Box
 ) -> Markup:
-    """One stretch of the leaders' strip, with the letter, or the name too where it is wide enough."""
+    """One stretch of the leaders' strip: the letter, and the name where it is wide enough."""
     row = models[span["models"][0]]
     left, right = x(span["low"]), x(span["high"])
     width = right - left
     top = box.top - 56
-    hint = f"{row['name']} ({row['model_id']}) leads for α from {span['low']:.4g} to {span['high']:.4g}"
+    reach = f"leads for α from {span['low']:.4g} to {span['high']:.4g}"
+    hint = f"{row['name']} ({row['model_id']}) {reach}"
     key = row["key"]
     parts = [
         tag("title", hint),
@@ -89,9 +96,7 @@ def _strip(
     if len(text) * 7.2 + 12 > width:
         text = key or ""
     if text and width > 14:
-        parts.append(
-            tag("text", text, x=(left + right) / 2, y=top + 15.5, text_anchor="middle")
-        )
+        parts.append(tag("text", text, x=(left + right) / 2, y=top + 15.5, text_anchor="middle"))
     return group(parts, class_=f"span key-{key}" if key else "span")
 
 
@@ -129,8 +134,6 @@ def _ends(
     edge = box.width - box.right
     marks = []
     for line, start, place in zip(lines, at, places, strict=True):
-        marks.append(
-            tag("line", x1=edge, y1=start, x2=edge + 22, y2=place, class_="leader-line")
-        )
+        marks.append(tag("line", x1=edge, y1=start, x2=edge + 22, y2=place, class_="leader-line"))
         marks.append(badge(edge + 24, place, models[line["model_id"]]["key"]))
     return marks

@@ -1,4 +1,4 @@
-"""From figures to places in a drawing: linear and logarithmic scales, and where their ticks stand."""
+"""From figures to places in a drawing: linear and logarithmic scales, and their ticks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class Scale:
 
     def ticks(self, most: int = 6) -> list[float]:
         """Round values within the scale, at most about ``most`` of them."""
-        return log_ticks(self.low, self.high, most) if self.log else ticks(self.low, self.high, most)
+        return (
+            log_ticks(self.low, self.high, most) if self.log else ticks(self.low, self.high, most)
+        )
 
 
 def domain(values: Iterable[float], pad: float = 0.06) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Traceability against the metric: what following the learning of a model costs in quality, or does not."""
+"""Traceability against the metric: whether models that can be followed are also good."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from markupsafe import Markup
 from sweeps.report.axes import Box, axes, badge
 from sweeps.report.scales import Scale, domain
 from sweeps.report.svg import drawing, group, path, tag
-from sweeps.report.wording import number, significant
+from sweeps.report.wording import number, percent
 
 WIDE = Box(1000, 460, right=24)
 NARROW = Box(360, 380, left=50, right=12)
 _REACH = 0.6
-"""How far beyond the ranked models, in spans of theirs, excluded ones may stretch an axis."""
+"""How far, in spans of the ranked models, excluded ones and the floor may stretch an axis."""
 
 
 def scatter(
@@ -27,18 +27,17 @@ def scatter(
 ) -> Markup:
     """One mark per model; better is up and to the right whichever way the metric counts.
 
-    Excluded models far outside the range of the others are set on the edge, pointing outwards, so
-    that one that diverged doesn't press the rest into a corner.
+    Excluded models far outside the range of the others are set on the edge, pointing outwards, and
+    a floor far below is only mentioned, so that they don't press the rest into a corner.
     """
     inside = [row for row in rows if row["metric"] is not None]
     hollow = [r for r in excluded if r["metric"] is not None and r["traceability"] is not None]
     floor = [] if metric["floor"] is None else [metric["floor"]]
     down = metric["direction"] == "minimize"
     x = box.x(*_domain(_extents(inside, "traceability"), (r["traceability"] for r in hollow)))
-    y = box.y(
-        *_domain([*_extents(inside, "metric"), *floor], (r["metric"] for r in hollow)), down=down
-    )
-    better = f"{metric['name']} on validation data, {'lower' if down else 'higher'} is better ↑"
+    aside = [*floor, *(r["metric"] for r in hollow)]
+    y = box.y(*_domain(_extents(inside, "metric"), aside), down=down)
+    better = f"{metric['label']} on validation data, {'lower' if down else 'higher'} is better ↑"
     leaders = [row for row in inside if row["key"]]
     children = [
         axes(box, x, y, "traceability →", better),
@@ -50,10 +49,10 @@ def scatter(
         *_labels(leaders, inside, box, x, y),
     ]
     description = (
-        f"{len(inside)} ranked models as filled marks, {len(hollow)} excluded ones as hollow marks. "
+        f"{len(inside)} ranked models as filled marks, {len(hollow)} excluded as hollow marks. "
         "All figures of the ranked models are in the ranking table."
     )
-    title = f"Traceability against validation {metric['name']}"
+    title = f"Traceability against validation {metric['label']}"
     return drawing(box.width, box.height, title, description, children, class_)
 
 
@@ -64,14 +63,11 @@ def _extents(rows: Iterable[Mapping[str, Any]], name: str) -> list[float]:
     return [*(row[name] for row in rows), *whiskers]
 
 
-def _domain(ranked: Iterable[float], excluded: Iterable[float]) -> tuple[float, float]:
-    known = list(ranked)
-    if not known:
-        return domain(excluded)
-    low, high = domain(known)
+def _domain(ranked: Sequence[float], aside: Iterable[float]) -> tuple[float, float]:
+    low, high = domain(ranked)
     reach = _REACH * (high - low)
-    near = [value for value in excluded if low - reach <= value <= high + reach]
-    return domain([*known, *near])
+    near = [value for value in aside if low - reach <= value <= high + reach]
+    return domain([*ranked, *near])
 
 
 def _floor(metric: Mapping[str, Any], box: Box, y: Scale) -> list[Markup]:
@@ -80,6 +76,8 @@ def _floor(metric: Mapping[str, Any], box: Box, y: Scale) -> list[Markup]:
     at = y(metric["floor"])
     text = f"learning floor {number(metric['floor'])}"
     right = box.width - box.right
+    if _beyond(metric["floor"], y):
+        return [tag("text", f"{text} ↓", class_="note", x=right - 4, y=at - 8, text_anchor="end")]
     return [
         tag("line", class_="floor", x1=box.left, x2=right, y1=at, y2=at),
         tag("text", text, class_="note", x=right - 4, y=at - 6, text_anchor="end"),
@@ -153,12 +151,12 @@ def _labels(
     labels = []
     for row in leaders:
         at = (x(row["traceability"]), y(row["metric"]))
-        name = _short(str(row["name"])) if named else ""
-        width = 20 + (len(name) * 6.9 + 6 if name else 0)
+        name = _short(f"{row['architecture']} · {row['init']}") if named else ""
+        width = 20 + (len(name) * 7.5 + 6 if name else 0)
         left, top = _place(at, width, taken, crowded, box)
         taken.append((left, top, width, 20))
         centre = top + 10
-        near = left + 10 if left > at[0] - 10 else left + width - 10
+        near = min(max(at[0], left + 10), left + width)
         labels.append(tag("line", x1=at[0], y1=at[1], x2=near, y2=centre, class_="leader-line"))
         labels.append(badge(left + 10, centre, row["key"]))
         if name:
@@ -177,7 +175,7 @@ def _place(
     points: Sequence[tuple[float, float]],
     box: Box,
 ) -> tuple[float, float]:
-    """The corner of the spot around ``at`` that covers the fewest labels, then marks, then is nearest."""
+    """The corner of the spot that covers the fewest labels, then marks, then is nearest."""
 
     def cost(spot: tuple[float, float]) -> tuple[float, float]:
         left, top = spot
@@ -212,12 +210,12 @@ def caption(excluded: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) ->
     """What the marks mean, in a sentence or two."""
     missing = outside(excluded)
     text = (
-        "Diamonds: on the Pareto front of stability, explainability and metric, best for some weighting. "
+        "Diamonds: the Pareto front of stability, explainability and metric. "
         "Lines through the leaders: the range over their replicates. "
         "Hollow: excluded; a triangle on the edge lies further out."
     )
     if metric["floor"] is not None:
-        share = significant(metric["floor_share"], 2)
+        share = percent(metric["floor_share"])
         text += (
             f" Dashed: the learning floor, {share} of the way from the baseline "
             f"({number(metric['baseline'])}) to the best ranked model."

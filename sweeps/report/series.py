@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-POINTS = 160
+POINTS = 110
 """Points a curve is thinned to: about one for every four dots of a chart's width."""
 
 
@@ -29,7 +29,7 @@ class Traced(Protocol):
 
 
 def curves(traces: Sequence[Traced], change_rate: str, concentration: str) -> dict[str, Any]:
-    """Both quantities over the steps that all ``traces`` share: ``change_rate`` and ``explainability``.
+    """``change_rate`` and ``explainability`` over the steps that all ``traces`` share.
 
     Each is ``{"steps", "mean", "low", "high"}``, of equal length and with None where no trace has a
     value; ``span`` is how many observations one point stands for, ``replicates`` how many traces.
@@ -78,7 +78,9 @@ def _span_means(values: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArr
     known = np.isfinite(values)
     counts = np.add.reduceat(known.astype(np.int64), starts)
     total = np.add.reduceat(np.where(known, values, 0.0), starts)
-    return np.divide(total, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+    means = np.full(len(starts), np.nan)
+    np.divide(total, counts, out=means, where=counts > 0)
+    return means
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float | None]:

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 
 def tag(name: str, *children: Markup | str, **attributes: str | float | None) -> Markup:
-    """An element; text children are escaped. ``class_`` stands for class, ``stroke_width`` for stroke-width."""
+    """An element; text is escaped. ``class_`` stands for class, ``stroke_width`` for stroke-width."""
     written = "".join(
         f' {_attribute(key)}="{escape(_value(value))}"'
         for key, value in attributes.items()
@@ -28,7 +28,12 @@ def group(children: Iterable[Markup], **attributes: str | float | None) -> Marku
 
 
 def drawing(
-    width: float, height: float, title: str, description: str, children: Iterable[Markup], class_: str
+    width: float,
+    height: float,
+    title: str,
+    description: str,
+    children: Iterable[Markup],
+    class_: str,
 ) -> Markup:
     """An ``<svg>`` image with a name and a description for those who don't see it."""
     return tag(

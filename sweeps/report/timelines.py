@@ -1,9 +1,8 @@
-"""A quantity over the steps of training, for the leading models: mean line and band of the seeds."""
+"""A quantity over the steps of training: a mean line and a band of the seeds per model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from markupsafe import Markup
 
@@ -22,7 +21,7 @@ Point = tuple[float, float, float, float]
 def timeline(
     curves: Mapping[str, Curve], title: str, y_title: str, log: bool = False, box: Box = BOX
 ) -> Markup:
-    """Curves by letter over optimiser steps. On a logarithmic axis, what is not above zero is a gap."""
+    """Curves by letter over optimiser steps; what a logarithmic axis can't show is a gap."""
     bound = 0.0 if log else float("-inf")
     values = [v for c in curves.values() for k in ("low", "high") for v in c[k] if v is not None]
     y = box.y(*(log_domain(values) if log else domain(values)), log=log)
@@ -35,7 +34,12 @@ def timeline(
         f"Mean over replicates of {len(curves)} models, each with a band from the lowest to the "
         "highest seed."
     )
-    children = [axes(box, x, y, "optimiser step", y_title), *bands, *lines, *_ends(drawn, box, x, y)]
+    children = [
+        axes(box, x, y, "optimiser step", y_title),
+        *bands,
+        *lines,
+        *_ends(drawn, box, x, y),
+    ]
     return drawing(box.width, box.height, title, description, children, "chart")
 
 
@@ -84,7 +88,9 @@ def _line(runs: Sequence[Sequence[Point]], key: str, x: Scale, y: Scale) -> Mark
     return group(lines, class_=f"curve key-{key}")
 
 
-def _ends(drawn: Mapping[str, Sequence[Sequence[Point]]], box: Box, x: Scale, y: Scale) -> list[Markup]:
+def _ends(
+    drawn: Mapping[str, Sequence[Sequence[Point]]], box: Box, x: Scale, y: Scale
+) -> list[Markup]:
     """Each curve's letter at its end, moved apart where curves end close together."""
     ends = {key: (x(runs[-1][-1][0]), y(runs[-1][-1][1])) for key, runs in drawn.items() if runs}
     low, high = box.top + 8.0, box.height - box.bottom - 8.0

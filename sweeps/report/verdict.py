@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.report.wording import count, listing, number, percent, significant, span
+from sweeps.report.wording import count, listing, number, percent, significant
 
 _SOURCES = {
     "fixed": "set beforehand",
@@ -25,8 +25,8 @@ def verdict(
 ) -> dict[str, Any]:
     """``kind``, ``headline`` and ``sentences`` for the ranked ``rows``, best first.
 
-    ``omnibus`` has ``p_value`` and ``distinguishable``; ``kind`` is one of none, one, indistinguishable,
-    tied, clear.
+    ``omnibus`` has ``p_value`` and ``distinguishable``; ``kind`` is one of none, one,
+    indistinguishable, tied, clear.
     """
     if not rows:
         return _none(excluded)
@@ -34,10 +34,16 @@ def verdict(
     name = leader["name"]
     if len(rows) == 1:
         headline = f"{name} is the only model that could be ranked."
-        return _of("one", headline, ["There is nothing to compare it with.", _quality(leader, metric)])
+        return _of(
+            "one", headline, ["There is nothing to compare it with.", _quality(leader, metric)]
+        )
     if not omnibus["distinguishable"]:
         headline = f"The {len(rows):,} models cannot be told apart."
-        return _of("indistinguishable", headline, [_chance(omnibus), _highest(leader), _quality(leader, metric)])
+        return _of(
+            "indistinguishable",
+            headline,
+            [_chance(omnibus), _highest(leader), _quality(leader, metric)],
+        )
     tied = [row for row in rows if row["rank_low"] == 1]
     others = [row["name"] for row in tied if row["model_id"] != leader["model_id"]]
     if others:
@@ -54,7 +60,8 @@ def verdict(
 def alpha_sentence(alpha: Mapping[str, Any], leader: Mapping[str, Any] | None) -> str:
     """The common α, where it came from, and how far the leader's place hangs on it."""
     source = _SOURCES.get(str(alpha["source"]), str(alpha["source"]))
-    sentence = f"α, the weight of stability against explainability, is {significant(alpha['value'])}: {source}."
+    value = significant(alpha["value"])
+    sentence = f"α, the weight of stability against explainability, is {value}: {source}."
     if leader is None or leader["share_first"] is None:
         return sentence
     share = percent(leader["share_first"])
@@ -69,7 +76,8 @@ def tally(ranked: int, excluded: int, trials: Mapping[str, int]) -> str:
     return (
         f"{count(ranked, 'model')} ranked, {excluded:,} excluded. "
         f"{count(total, 'trial')}{f' ({ended})' if ended else ''}: "
-        f"{trials.get('trained', 0):,} trained, {trials.get('replayed', 0):,} replayed from a stored trace."
+        f"{trials.get('trained', 0):,} trained, {trials.get('replayed', 0):,} replayed from "
+        "a stored trace."
     )
 
 
@@ -82,7 +90,9 @@ def _none(excluded: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return _of("none", "There is no model to rank.", ["No training has finished yet."])
     reasons = Counter(str(row["reason"]) for row in excluded)
     named = [f"{reason} ({amount:,})" for reason, amount in reasons.most_common()]
-    why = f"All {len(excluded):,} were excluded" if len(excluded) > 1 else "The only one was excluded"
+    why = (
+        f"All {len(excluded):,} were excluded" if len(excluded) > 1 else "The only one was excluded"
+    )
     return _of(
         "none",
         "No model is eligible, so there is no ranking.",
@@ -95,7 +105,7 @@ def _chance(omnibus: Mapping[str, Any]) -> str:
         return "There are too few replicates to test whether the models differ."
     return (
         "Their traceability differs no more than it would between seeds of one and the same model "
-        f"(permutation test over all models, p = {significant(omnibus['p'], 2)})."
+        f"(permutation test over all models, p = {significant(omnibus['p_value'], 2)})."
     )
 
 
@@ -107,24 +117,27 @@ def _highest(leader: Mapping[str, Any]) -> str:
 
 
 def _probability(leader: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    interval = span(leader["rank_low"], leader["rank_high"])
+    if leader["rank_high"] == 1:
+        where = "it is significantly ahead of every other model"
+    else:
+        where = f"its rank lies between {leader['rank_low']} and {leader['rank_high']}"
     if leader["p_first"] is None:
-        return f"Its rank lies within {interval} of {len(rows):,}."
-    return (
-        f"The probability that {leader['name']} is first of the {len(rows):,} is "
-        f"{percent(leader['p_first'])}; its rank lies within {interval}."
-    )
+        return f"Of {len(rows):,} models ranked, {where}."
+    chance = percent(leader["p_first"])
+    return f"The probability that it is first of the {len(rows):,} ranked is {chance}; {where}."
 
 
 def _quality(leader: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
     if leader["metric"] is None:
         return ""
-    text = f"Its validation {metric['name']} is {number(leader['metric'])}"
+    text = f"Its validation {metric['label']} is {number(leader['metric'])}"
     against = []
     if metric["baseline"] is not None:
         against.append(f"{number(metric['baseline'])} for a trivial predictor")
     if metric["best_model"] == leader["model_id"]:
         against.append("none better among the models tried")
     elif metric["best"] is not None:
-        against.append(f"{number(metric['best'])} for the best of all models ({metric['best_name']})")
+        against.append(
+            f"{number(metric['best'])} for the best of all models ({metric['best_name']})"
+        )
     return f"{text}, against {' and '.join(against)}." if against else f"{text}."

@@ -1,4 +1,4 @@
-"""How figures and settings are put into words: one place, so that the page never disagrees with itself."""
+"""How figures and settings are put into words: one place, so that the page agrees with itself."""
 
 from __future__ import annotations
 
@@ -32,15 +32,19 @@ def number(value: Any, digits: int = 3) -> str:
     return significant(figure, digits)
 
 
-def significant(value: Any, digits: int = 3) -> str:
-    """``value`` to ``digits`` significant figures, in powers of ten where plain digits would be long."""
+def significant(value: Any, digits: int = 3, pad: bool = False) -> str:
+    """``value`` to ``digits`` significant figures, as a power of ten where digits would be many.
+
+    ``pad`` keeps the zeros at the end, so that figures in a column are of one length.
+    """
     figure = finite(value)
     if figure is None:
         return MISSING
     if figure == 0 or 1e-4 <= abs(figure) < 1e6:
-        text = f"{figure:.{digits}g}"
+        text = f"{figure:#.{digits}g}" if pad else f"{figure:.{digits}g}"
         if "e" in text:
             text = f"{float(text):.0f}"
+        text = text.rstrip(".")
         return text.replace("-", "−")
     mantissa, exponent = f"{figure:.{digits - 1}e}".split("e")
     mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
@@ -48,7 +52,7 @@ def significant(value: Any, digits: int = 3) -> str:
 
 
 def percent(share: Any) -> str:
-    """A share of one as whole per cent; what rounding would turn into never or always is said as such."""
+    """A share of one as whole per cent, but never 0% or 100% by rounding alone."""
     figure = finite(share)
     if figure is None:
         return MISSING
@@ -65,12 +69,12 @@ def span(low: int, high: int) -> str:
 
 
 def count(amount: int, noun: str, plural: str | None = None) -> str:
-    """ "1 model", "3 models"."""
+    """A number and its noun: 1 model, 3 models."""
     return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
 
 
 def listing(items: Sequence[str], most: int = 5) -> str:
-    """ "a, b and c"; what goes beyond ``most`` is counted, not named."""
+    """Items as "a, b and c"; what goes beyond ``most`` is counted, not named."""
     shown = list(items[:most])
     rest = len(items) - len(shown)
     if rest:
@@ -79,11 +83,14 @@ def listing(items: Sequence[str], most: int = 5) -> str:
 
 
 def setting(name: str, value: Any) -> str:
-    """One setting as the table shows it: its name without the architecture's prefix, and its value."""
+    """One setting as the table shows it: its name without the architecture's prefix, and its value.
+
+    The space before the value does not break, so that no line begins with a bare number.
+    """
     shown = name.rsplit(".", 1)[-1].replace("_", " ")
     if isinstance(value, bool):
-        return f"{shown} {'yes' if value else 'no'}"
-    return f"{shown} {significant(value) if isinstance(value, float) else value}"
+        return f"{shown}\u00a0{'yes' if value else 'no'}"
+    return f"{shown}\u00a0{significant(value) if isinstance(value, float) else value}"
 
 
 def settings(values: Mapping[str, Any]) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from sweeps.ranking import COLUMNS, Exclusion, Leader, MetricInfo, Ranking
 from trace_core.alpha import leaders, share_first
@@ -176,7 +175,7 @@ def make_ranking(
         ),
         pareto=tuple(model_id for model_id, on in zip(ids, front, strict=True) if on),
         method="tukey",
-        omnibus_p_value=0.0004 if len(ids) > 1 else None,
+        omnibus_p=0.0004 if len(ids) > 1 else None,
         variances_p_value=0.41 if len(ids) > 1 else None,
         distinguishable=len(ids) > 1,
     )
@@ -245,8 +244,3 @@ def make_sweep(
         },
         commands={"train_winner": "tracerank run runs/digits/report/winner.yaml"},
     )
-
-
-@pytest.fixture
-def sweep() -> Sweep:
-    return make_sweep()

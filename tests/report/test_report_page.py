@@ -1,0 +1,237 @@
+"""The page as a reader's browser shows it: real Chromium, nothing but the file."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import Sweep, make_ranking, make_sweep
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from sweeps.report import write_report
+
+CHROMIUM = Path("/usr/bin/chromium")
+HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">'\"&{{ 7*7 }}"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs a browser at {CHROMIUM}"),
+]
+
+
+@dataclass
+class Opened:
+    """A page that was loaded, and what it asked for or complained of meanwhile."""
+
+    page: Page
+    path: Path
+    requests: list[str]
+    complaints: list[str]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    switches = (
+        "--no-sandbox --disable-gpu --disable-quic --no-first-run "
+        "--disable-background-networking --disable-component-update --disable-sync"
+    )
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=switches.split())
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
+    contexts = []
+
+    def open_report(sweep: Sweep, width: int = 1280, **options: Any) -> Opened:
+        path = write_report(tmp_path / "report", **sweep.arguments())
+        context = browser.new_context(viewport={"width": width, "height": 844}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        opened = Opened(page, path, [], [])
+        page.on("request", lambda request: opened.requests.append(request.url))
+        page.on("console", lambda message: opened.complaints.append(message.text))
+        page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        page.add_init_script(
+            "document.addEventListener('securitypolicyviolation', "
+            "event => console.log('policy: ' + event.violatedDirective))"
+        )
+        page.goto(path.as_uri(), wait_until="load")
+        return opened
+
+    yield open_report
+    for context in contexts:
+        context.close()
+
+
+def assert_quiet(opened: Opened) -> None:
+    """Only the file itself, and the icon inside it, were asked for; nothing was complained of."""
+    assert [url for url in opened.requests if not url.startswith("data:")] == [opened.path.as_uri()]
+    assert opened.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 820, 1440])
+def test_it_asks_the_network_for_nothing_and_never_scrolls_sideways(
+    show: Callable[..., Opened], scheme: str, width: int
+) -> None:
+    opened = show(make_sweep(), width=width, color_scheme=scheme)
+    assert_quiet(opened)
+    scrolled, seen = opened.page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert scrolled <= seen
+    assert opened.page.locator("svg.chart:visible").count() == 4
+
+
+def test_it_prints_on_paper_without_cutting_the_table(show: Callable[..., Opened]) -> None:
+    opened = show(make_sweep(), width=688)
+    opened.page.emulate_media(media="print")
+    widths = opened.page.evaluate(
+        "[...document.querySelectorAll('.scroll')].map(e => [e.scrollWidth, e.clientWidth])"
+    )
+    assert all(scrolled <= seen + 1 for scrolled, seen in widths)
+    assert len(opened.page.pdf(prefer_css_page_size=True)) > 10_000
+
+
+def test_hostile_names_are_text(show: Callable[..., Opened]) -> None:
+    sweep = make_sweep()
+    models = sweep.models
+    models["architecture"] = HOSTILE
+    models["init"] = f"{HOSTILE}2"
+    for settings in models["settings"]:
+        settings[HOSTILE] = HOSTILE + str(settings["learning_rate"])
+    excluded = tuple(replace(each, reason=HOSTILE) for each in sweep.ranking.excluded)
+    sweep.ranking = make_ranking(models, sweep.replicates, sweep.metric, excluded)
+    sweep.ranking = replace(sweep.ranking, warnings=(HOSTILE,), alpha_note=HOSTILE)
+    sweep.config |= {"name": HOSTILE, "task": HOSTILE, HOSTILE: HOSTILE}
+    sweep.environment = {HOSTILE: HOSTILE}
+    sweep.commands = {HOSTILE: HOSTILE}
+    for failure in sweep.failures:
+        failure |= {"reason": HOSTILE, "log_tail": HOSTILE}
+    opened = show(sweep)
+    assert_quiet(opened)
+    page = opened.page
+    assert page.title() == f"{HOSTILE}: traceability ranking"
+    assert page.locator("script, img, [style], [onerror]").count() == 0
+    assert page.locator(".ranking tbody .architecture").first.inner_text() == HOSTILE
+    assert page.locator(".command").inner_text() == HOSTILE
+    assert page.locator(".warnings li").inner_text() == HOSTILE
+    assert page.locator("svg.chart.wide text.name").count() == 5
+
+
+def test_the_table_shows_what_ranking_json_says(show: Callable[..., Opened]) -> None:
+    opened = show(make_sweep())
+    written = json.loads((opened.path.parent / "ranking.json").read_text())
+    rows = opened.page.locator(".ranking tbody tr").evaluate_all(
+        """rows => rows.map(row => ({
+            rank: row.querySelector('.rank').innerText,
+            range: row.querySelector('.range span').innerText,
+            id: row.querySelector('.id').innerText,
+            figures: [...row.querySelectorAll('data')].map(each => Number(each.value)),
+        }))"""
+    )
+    order = ["traceability", "stability", "explainability", "p_first", "share_first"]
+    order += ["metric", "metric_best", "metric_test", "change_rate", "article_score"]
+    assert len(rows) == len(written["models"])
+    for row, model in zip(rows, written["models"], strict=True):
+        assert row["figures"] == [model[name] for name in order]
+        assert (row["id"], row["rank"]) == (model["model_id"], str(model["rank"]))
+        bounds = {str(model["rank_low"]), str(model["rank_high"])}
+        assert set(re.findall(r"\d+", row["range"])) == bounds
+
+
+def test_missing_figures_are_a_dash(show: Callable[..., Opened]) -> None:
+    sweep = make_sweep()
+    frame = sweep.ranking.frame.copy()
+    frame[["metric_test", "p_first", "share_first"]] = float("nan")
+    sweep.ranking = replace(sweep.ranking, frame=frame, leaders=())
+    opened = show(sweep)
+    first = opened.page.locator(".ranking tbody tr").first
+    assert first.locator(".missing").all_inner_texts() == ["–"] * 3
+    text = opened.page.locator("body").inner_text()
+    assert not re.search(r"\b(nan|None|undefined|inf)\b", text)
+
+
+_CONTRAST = """() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = colour => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const ground = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const [r, g, b, a] = rgba(getComputedStyle(e).backgroundColor);
+      if (a === 255) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  for (const element of document.querySelectorAll('body *')) {
+    const own = [...element.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+    if (!own || !element.checkVisibility() || element.closest('title, desc')) continue;
+    const style = getComputedStyle(element);
+    const drawn = element instanceof SVGElement;
+    const disc = drawn && element.closest('.badge, .span')?.querySelector('circle, rect');
+    const front = light(rgba(drawn ? style.fill : style.color));
+    const back = light(disc ? rgba(getComputedStyle(disc).fill) : ground(element));
+    const ratio = (Math.max(front, back) + .05) / (Math.min(front, back) + .05);
+    if (ratio < 4.5) poor.push([element.textContent.slice(0, 30), ratio.toFixed(2)]);
+  }
+  return poor;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_its_ground(show: Callable[..., Opened], scheme: str) -> None:
+    opened = show(make_sweep(), color_scheme=scheme)
+    assert opened.page.evaluate(_CONTRAST) == []
+
+
+def test_it_can_be_read_without_seeing_it(show: Callable[..., Opened]) -> None:
+    page = show(make_sweep()).page
+    levels = page.locator("h1, h2, h3").evaluate_all("all => all.map(e => Number(e.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert page.locator("th:not([scope])").count() == 0
+    for chart in page.locator("svg.chart").all():
+        assert chart.get_attribute("role") == "img"
+        assert chart.locator("> title").text_content()
+        assert chart.locator("> desc").text_content()
+    ids = page.locator("[id]").evaluate_all("all => all.map(e => e.id)")
+    assert len(ids) == len(set(ids))
+    links = page.locator("a[href^='#']").evaluate_all("all => all.map(e => e.hash.slice(1))")
+    assert set(links) <= set(ids)
+
+
+def test_a_thousand_models(show: Callable[..., Opened]) -> None:
+    sweep = make_sweep(1000)
+    started = time.perf_counter()
+    opened = show(sweep, width=1280)
+    assert time.perf_counter() - started < 20
+    assert_quiet(opened)
+    page = opened.page
+    assert page.locator(".ranking tbody tr").count() == len(sweep.ranking.frame)
+    assert page.locator("svg.chart.wide text.name").count() <= 8
+    assert page.locator("svg.chart.wide .mark").count() == len(sweep.ranking.frame)
+    box = page.locator(".scroll.tall").first.bounding_box()
+    assert box is not None
+    assert box["height"] < 800
+    assert opened.path.stat().st_size < 4_000_000
+
+
+def test_an_ordinary_page_is_small(show: Callable[..., Opened]) -> None:
+    assert show(make_sweep()).path.stat().st_size < 300_000

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from search_spaces import (
+    SpaceError,
+    TaskShape,
+    architecture_names,
+    get_architecture,
+    get_task,
+    task_names,
+)
+
+SHAPES = {
+    "table": TaskShape((5,), 3, "classification"),
+    "sequence": TaskShape((6, 4), 2, "classification"),
+    "image": TaskShape((3, 9, 7), 1, "regression"),
+}
+FITS = {
+    "mlp": {"table", "sequence", "image"},
+    "cnn": {"image"},
+    "gru": {"sequence", "image"},
+    "transformer": {"table", "sequence", "image"},
+}
+EXTREMES = {
+    "mlp": [{"hidden": 1, "depth": 1}, {"hidden": 7, "depth": 5, "activation": "gelu"}],
+    "cnn": [{"channels": 1, "depth": 1}, {"channels": 3, "depth": 4}],
+    "gru": [{"hidden": 1, "layers": 1}, {"hidden": 5, "layers": 3}],
+    "transformer": [{"width": 8, "depth": 1, "heads": 1}, {"width": 18, "depth": 3, "heads": 8}],
+}
+
+
+def output(name: str, shape: TaskShape, seed: int = 0, **settings: object) -> torch.Tensor:
+    torch.manual_seed(seed)
+    model = get_architecture(name).build(shape, **settings)  # type: ignore[arg-type]
+    inputs = torch.randn(4, *shape.input_shape, generator=torch.Generator().manual_seed(1))
+    result: torch.Tensor = model(inputs)
+    return result
+
+
+@pytest.mark.parametrize(("name", "layout"), list(itertools.product(FITS, SHAPES)))
+def test_every_architecture_serves_what_it_fits(name: str, layout: str) -> None:
+    shape = SHAPES[layout]
+    architecture = get_architecture(name)
+    if layout not in FITS[name]:
+        reason = architecture.fits(shape)
+        assert reason is not None
+        assert str(shape.input_shape) in reason
+        with pytest.raises(SpaceError, match=f"architecture {name}: needs images"):
+            architecture.build(shape)
+        return
+    assert architecture.fits(shape) is None
+    for settings in ({}, *EXTREMES[name]):
+        result = output(name, shape, **settings)
+        assert result.shape == (4, shape.outputs)
+        assert result.dtype == torch.float32
+        result.sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        (name, task)
+        for name, task in itertools.product(architecture_names(), task_names())
+        if get_architecture(name).fits(get_task(task).shape) is None
+    ],
+)
+def test_every_architecture_on_every_task_it_fits(name: str, task: str) -> None:
+    served = get_task(task)
+    torch.manual_seed(0)
+    model = get_architecture(name).build(served.shape)
+    part = served.data().train
+    outputs = model(torch.from_numpy(part.inputs[:8]))
+    loss = served.loss(outputs, torch.from_numpy(part.targets[:8]))
+    loss.backward()
+    assert outputs.shape == (8, served.shape.outputs)
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all()
+
+
+@pytest.mark.parametrize("name", architecture_names())
+def test_the_seed_determines_the_model(name: str) -> None:
+    shape = SHAPES["image"]
+    assert torch.equal(output(name, shape, seed=1), output(name, shape, seed=1))
+    assert not torch.equal(output(name, shape, seed=1), output(name, shape, seed=2))
+
+
+@pytest.mark.parametrize("name", architecture_names())
+def test_examples_of_a_batch_do_not_mix_and_nothing_is_random_in_training(name: str) -> None:
+    shape = SHAPES["image"]
+    torch.manual_seed(0)
+    model = get_architecture(name).build(shape)
+    inputs = torch.randn(5, *shape.input_shape)
+    whole, alone = model(inputs), torch.cat([model(inputs[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(whole, alone)
+    assert torch.equal(whole, model(inputs))
+
+
+@pytest.mark.parametrize("name", architecture_names())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_models_take_both_precisions(name: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = get_architecture(name).build(SHAPES["image"]).to(dtype)
+    assert model(torch.randn(2, *SHAPES["image"].input_shape, dtype=dtype)).dtype == dtype
+
+
+def test_rows_of_an_image_are_the_steps_of_a_sequence() -> None:
+    from search_spaces.architectures.tokens import rows
+
+    image = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    assert rows(image).shape == (2, 4, 15)
+    assert torch.equal(rows(image)[1, 2], image[1, :, 2].flatten())
+
+
+def test_the_transformer_tells_the_order_of_rows() -> None:
+    torch.manual_seed(0)
+    model = get_architecture("transformer").build(SHAPES["sequence"])
+    inputs = torch.randn(1, 6, 4)
+    assert not torch.allclose(model(inputs), model(inputs.flip(1)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hiden": 3}, "mlp.hiden: unknown setting of mlp 'hiden'; valid: hidden, depth, activ"),
+        ({"hidden": 0}, "mlp.hidden: got 0; must be an integer from 1 to 4096"),
+        ({"hidden": 3.0}, "mlp.hidden: got 3.0; must be an integer from 1 to 4096"),
+        ({"depth": True}, "mlp.depth: got True; must be an integer from 1 to 16"),
+        ({"activation": "rleu"}, "must be one of relu, tanh, gelu. Did you mean relu?"),
+    ],
+)
+def test_bad_settings(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(SpaceError) as caught:
+        get_architecture("mlp").build(SHAPES["table"], **settings)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def test_an_unknown_architecture() -> None:
+    with pytest.raises(SpaceError, match=r"unknown architecture 'transfomer'.*Did you mean transf"):
+        get_architecture("transfomer")
+
+
+@pytest.mark.parametrize("name", architecture_names())
+def test_defaults_obey_their_rules(name: str) -> None:
+    for setting in get_architecture(name).settings.values():
+        assert setting.value(setting.default, "here") == setting.default
+        assert setting.description
