@@ -42,7 +42,8 @@ bench: setup  ## run the benchmarks
 	$(BIN)/python -m benchmarks
 
 lock: setup  ## write constraints.txt from what .venv holds
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	{ echo '# The versions that make setup installs. Written by: make lock'; \
+		$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
 
 browser:  ## install Chromium for the page's tests, where it is missing and we may
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

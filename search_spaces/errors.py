@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -21,9 +22,16 @@ class SpaceError(ValueError):
         return type(self), self.problems
 
 
+# Nested aliases of a few lines of YAML can stand for a billion values; this never writes them out.
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 3
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 12
+_REPR.maxstring = _REPR.maxother = 60
+
+
 def shown(value: object, limit: int = 60) -> str:
     """The value as a message quotes it: its ``repr``, cut at ``limit`` characters."""
-    text = repr(value)
+    text = _REPR.repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

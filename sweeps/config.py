@@ -288,8 +288,9 @@ def _ends(config: SweepConfig, name: Literal["epochs", "batch_size"]) -> tuple[s
 def _size_problems(config: SweepConfig) -> list[str]:
     try:
         examples = config.task_object().train_size
-    except SpaceError as error:
-        return list(error.problems)
+    except Exception as error:
+        # Loading the user's data may raise anything.
+        return [f"task: cannot load {config.task}: {type(error).__name__}: {error}"]
     batch_key, _, batch = _ends(config, "batch_size")
     if batch > examples:
         return [
@@ -298,7 +299,7 @@ def _size_problems(config: SweepConfig) -> list[str]:
         ]
     epochs_key, epochs, _ = _ends(config, "epochs")
     steps = epochs * math.ceil(examples / batch)
-    observations = math.ceil(steps / config.tracer.every)
+    observations = -(-steps // config.tracer.every)
     if observations >= LEAST_OBSERVATIONS:
         return []
     return [

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -33,30 +34,47 @@ class Span:
     tensor: int
     start: int
     stop: int
+    whole: bool
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return these elements of a tensor, flat."""
+        return tensor.reshape(-1) if self.whole else tensor[self.start : self.stop]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Spans on one device, of at most `TILE` elements together and of different tensors."""
+
+    spans: tuple[Span, ...]
+
+    @cached_property
+    def tensors(self) -> list[int]:
+        """Which tensor each span is of."""
+        return [span.tensor for span in self.spans]
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Elements of each span."""
+        return [span.stop - span.start for span in self.spans]
 
 
 @lru_cache(maxsize=16)
-def plan_tiles(
-    sizes: tuple[int, ...], devices: tuple[torch.device, ...]
-) -> tuple[tuple[Span, ...], ...]:
-    """Cut non-empty tensors of these sizes into tiles of at most `TILE` elements, each on one
-    device.
-
-    A tensor that fits into a tile is never cut, and none stands twice in a tile.
-    """
-    tiles: list[tuple[Span, ...]] = []
+def plan_tiles(sizes: tuple[int, ...], devices: tuple[torch.device, ...]) -> tuple[Tile, ...]:
+    """Lay out non-empty tensors of these sizes in tiles; one that fits into a tile is never cut."""
+    tiles: list[Tile] = []
     for device in dict.fromkeys(devices):
-        tile: list[Span] = []
+        spans: list[Span] = []
         room = TILE
         for tensor in (i for i, other in enumerate(devices) if other == device):
-            for start in range(0, sizes[tensor], TILE):
-                span = Span(tensor, start, min(start + TILE, sizes[tensor]))
-                if span.stop - span.start > room:
-                    tiles.append(tuple(tile))
-                    tile, room = [], TILE
-                tile.append(span)
-                room -= span.stop - span.start
-        tiles.append(tuple(tile))
+            size = sizes[tensor]
+            for start in range(0, size, TILE):
+                length = min(TILE, size - start)
+                if length > room:
+                    tiles.append(Tile(tuple(spans)))
+                    spans, room = [], TILE
+                spans.append(Span(tensor, start, start + length, whole=length == size))
+                room -= length
+        tiles.append(Tile(tuple(spans)))
     return tuple(tiles)
 
 
@@ -96,49 +114,37 @@ def collect(
     # What spans several tiles is flattened once, since that may copy.
     sources = [
         [tensor if tensor.numel() <= TILE else tensor.reshape(-1) for tensor in tensors]
-        for tensors in (
-            before,
-            after,
-            gradients,
-            *(origin for origin in origins if origin is not None),
-        )
+        for tensors in (before, after, gradients, *(o for o in origins if o is not None))
     ]
     tally = Tally(len(sizes)) if histogram else None
     small: dict[int, FloatArray] = {}
     sums: list[tuple[list[int], Tensor]] = []
     for tile in plan_tiles(sizes, tuple(tensor.device for tensor in before)):
-        lengths = [span.stop - span.start for span in tile]
         theta, updated, gradient, *starts = (
-            torch.cat([_part(source[span.tensor], span) for span in tile]).double()
+            torch.cat([span.of(source[span.tensor]) for span in tile.spans]).double()
             for source in sources
         )
         terms = _terms(theta, updated, gradient, starts, importance)
-        owners = [span.tensor for span in tile]
-        sums.append((owners, _segment_sums(terms, lengths)))
+        sums.append((tile.tensors, _segment_sums(terms, tile.lengths)))
         if tally is not None:
             values = terms[Statistic.C - 1].cpu().numpy()
-            tally.add(values, owners, lengths)
-            parts = np.split(values, np.cumsum(lengths)[:-1])
+            tally.add(values, tile.tensors, tile.lengths)
+            parts = np.split(values, np.cumsum(tile.lengths)[:-1])
             # A copy, since a slice would keep the whole tile alive.
             small |= {
                 i: part.copy()
-                for i, part in zip(owners, parts, strict=True)
+                for i, part in zip(tile.tensors, parts, strict=True)
                 if sizes[i] < EXACT_BELOW
             }
     total = np.zeros((_SUMMED + len(known), len(sizes)))
-    for owners, tile_sums in sums:
-        total[:, owners] += tile_sums.cpu().numpy()
+    for tensors, tile_sums in sums:
+        total[:, tensors] += tile_sums.cpu().numpy()
     statistics = np.full((len(sizes), DISPLACEMENT + len(origins)), np.nan)
     statistics[:, Statistic.COUNT] = sizes
     statistics[:, Statistic.COUNT + 1 : DISPLACEMENT] = total[:_SUMMED].T
     for row, column in enumerate(known, start=_SUMMED):
         statistics[:, DISPLACEMENT + column] = total[row]
     return Collected(statistics, tally, small)
-
-
-def _part(tensor: Tensor, span: Span) -> Tensor:
-    flat = tensor.reshape(-1)
-    return flat if span.stop - span.start == len(flat) else flat[span.start : span.stop]
 
 
 def _terms(
@@ -174,6 +180,6 @@ def _segment_sums(terms: Tensor, lengths: list[int]) -> Tensor:
     """Sum (q, n) over consecutive segments of these lengths, all above 0: (q, segments)."""
     if terms.device.type == "cpu":
         # One call for all segments; torch has none as quick on a processor.
-        starts = np.cumsum([0, *lengths[:-1]])
+        starts = list(accumulate(lengths[:-1], initial=0))
         return torch.from_numpy(np.add.reduceat(terms.numpy(), starts, axis=1))
     return torch.stack([part.sum(dim=1) for part in torch.split(terms, lengths, dim=1)], dim=1)

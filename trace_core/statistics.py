@@ -7,7 +7,7 @@ pure function of them (design §4.1). What does not add up is kept beside them: 
 over tensors but not over steps, and the exact Gini index and top mass of small nodes add up over
 nothing.
 
-A tensor that the optimiser doesn't own, or that has no gradient at a step (a frozen one never has),
+A tensor that the optimiser doesn't own, or that has no gradient at a step (a frozen one has none),
 is *inactive* there: all its sums, its count included, are 0.
 """
 

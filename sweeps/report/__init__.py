@@ -34,7 +34,7 @@ def write_report(
     environment: Mapping[str, Any],
     commands: Mapping[str, str],
 ) -> Path:
-    """Write ``index.html``, and ``ranking`` as ``.json``, ``.csv`` and ``.parquet``, each atomically.
+    """Write ``index.html``, and ``ranking`` as ``.json``, ``.csv`` and ``.parquet``, atomically.
 
     Args:
         directory: where to; made if it isn't there.

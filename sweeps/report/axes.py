@@ -42,7 +42,7 @@ def axes(
     y_ticks: Sequence[float] | None = None,
     write: Callable[[float], str] = significant,
 ) -> Markup:
-    """Horizontal grid lines, ticks and titles; the y title stands above its axis, to be read level."""
+    """Horizontal grid lines, ticks and titles; the y title stands level above its axis."""
     bottom = box.height - box.bottom
     right = box.width - box.right
     parts = []

@@ -43,7 +43,7 @@ def step_charts(facts: Facts) -> list[Markup]:
 
 def interval_bar(row: dict[str, Any], ranks: int) -> Markup:
     """A rank and its interval on a short axis from 1 to ``ranks``; it decorates the figures."""
-    width, last = 96.0, max(ranks - 1, 1)
+    width, last = 76.0, max(ranks - 1, 1)
 
     def place(rank: int) -> float:
         return 5 + (rank - 1) / last * (width - 10)
@@ -54,8 +54,8 @@ def interval_bar(row: dict[str, Any], ranks: int) -> Markup:
         tag("line", x1=5, x2=width - 5, y1=7, y2=7, class_="rail"),
         tag("line", x1=low - 0.01, x2=high + 0.01, y1=7, y2=7, class_="reach"),
         tag("circle", cx=place(row["rank"]), cy=7, r=3.5, class_="at"),
-        viewBox="0 0 96 14",
-        width=96,
+        viewBox="0 0 76 14",
+        width=76,
         height=14,
         aria_hidden="true",
         class_="interval",

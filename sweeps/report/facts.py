@@ -103,12 +103,8 @@ def build_facts(
     excluded = _excluded(table["excluded"], described, names, common, means)
     measured = metric_facts(metric, rows, excluded, config)
     omnibus = table["omnibus"]
-    alpha = {
-        "value": table["alpha"],
-        "source": table["alpha_source"],
-        "note": table["alpha_note"],
-        "reading": table["reading"],
-    }
+    alpha = {"value": table["alpha"], "reading": table["reading"]}
+    alpha |= {"source": table["alpha_source"], "note": table["alpha_note"]}
     return Facts(
         name=str(config.get("name", "sweep")),
         task=str(config.get("task", "")),

@@ -69,11 +69,12 @@ def log_domain(values: Iterable[float], pad: float = 0.06) -> tuple[float, float
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Multiples of 1, 2 or 5 × a power of ten within ``low..high``."""
-    rough = (high - low) / max(most - 1, 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    """Multiples of 1, 2 or 5 × a power of ten within ``low..high``, at most ``most`` of them."""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    for step in (m * power for m in (1, 2, 5, 10, 20)):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first < most:
+            break
     digits = max(0, -math.floor(math.log10(step)))
     return [round(i * step, digits) + 0.0 for i in range(first, last + 1)]
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from sweeps.report.axes import Box, axes, badge
 from sweeps.report.scales import Scale, domain
 from sweeps.report.svg import drawing, group, path, tag
+from sweeps.report.verdict import short_name
 from sweeps.report.wording import number, percent
 
 WIDE = Box(1000, 460, right=24)
@@ -146,12 +147,13 @@ def _labels(
 ) -> list[Markup]:
     """Letters, with names where there is room for them, each where it covers least."""
     crowded = [(x(r["traceability"]), y(r["metric"])) for r in rows]
+    crowded += [spot for row in leaders for spot in _along(row, x, y)]
     named = box.width > 600
     taken: list[tuple[float, float, float, float]] = []
     labels = []
     for row in leaders:
         at = (x(row["traceability"]), y(row["metric"]))
-        name = _short(f"{row['architecture']} · {row['init']}") if named else ""
+        name = _short(short_name(row)) if named else ""
         width = 20 + (len(name) * 7.5 + 6 if name else 0)
         left, top = _place(at, width, taken, crowded, box)
         taken.append((left, top, width, 20))
@@ -162,6 +164,20 @@ def _labels(
         if name:
             labels.append(tag("text", name, class_="name", x=left + 23, y=centre + 4.2))
     return labels
+
+
+def _along(row: Mapping[str, Any], x: Scale, y: Scale) -> list[tuple[float, float]]:
+    """Places along the whiskers of a model, for labels to keep clear of."""
+    across, along = row["ranges"]["traceability"], row["ranges"]["metric"]
+    shares = [i / 8 for i in range(9)]
+    places = []
+    if across:
+        ends = x(across[0]), x(across[1])
+        places += [(ends[0] + s * (ends[1] - ends[0]), y(row["metric"])) for s in shares]
+    if along:
+        ends = y(along[0]), y(along[1])
+        places += [(x(row["traceability"]), ends[0] + s * (ends[1] - ends[0])) for s in shares]
+    return places
 
 
 def _short(name: str) -> str:
@@ -193,7 +209,7 @@ def _place(
 
     spots = [
         (at[0] + dx, at[1] + dy - 10)
-        for reach in (14, 30, 50, 76)
+        for reach in (14, 30, 50, 76, 104, 134)
         for dx in (reach, -reach - width, -width / 2, 4.0, -width - 4.0)
         for dy in (0, -reach, reach)
         if abs(dx) >= 12 + width or dx >= 12 or dy
@@ -217,7 +233,7 @@ def caption(excluded: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) ->
     if metric["floor"] is not None:
         share = percent(metric["floor_share"])
         text += (
-            f" Dashed: the learning floor, {share} of the way from the baseline "
+            f" The learning floor is {share} of the way from the baseline "
             f"({number(metric['baseline'])}) to the best ranked model."
         )
     return f"{text} Not drawn, for want of figures: {missing}." if missing else text

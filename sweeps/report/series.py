@@ -31,8 +31,7 @@ class Traced(Protocol):
 def curves(traces: Sequence[Traced], change_rate: str, concentration: str) -> dict[str, Any]:
     """``change_rate`` and ``explainability`` over the steps that all ``traces`` share.
 
-    Each is ``{"steps", "mean", "low", "high"}``, of equal length and with None where no trace has a
-    value; ``span`` is how many observations one point stands for, ``replicates`` how many traces.
+    Each is what ``band`` gives; ``replicates`` is how many traces there are.
     """
     steps = [np.asarray(trace.steps, dtype=np.int64) for trace in traces]
     shared = reduce(np.intersect1d, steps) if steps else np.empty(0, dtype=np.int64)
@@ -42,22 +41,28 @@ def curves(traces: Sequence[Traced], change_rate: str, concentration: str) -> di
     return {
         "change_rate": band(shared, [r[at] for r, at in zip(rates, places, strict=True)]),
         "explainability": band(shared, [e[at] for e, at in zip(indices, places, strict=True)]),
-        "span": max(1, -(-len(shared) // POINTS)),
         "replicates": len(traces),
     }
 
 
 def band(steps: NDArray[np.int64], replicates: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
-    """Thinned mean, minimum and maximum over ``replicates``, which are aligned with ``steps``.
+    """Thinned ``steps``, and the ``mean``, ``low`` and ``high`` of ``replicates`` over them.
+
+    ``replicates`` are aligned with ``steps``; steps at which none has a value are left out.
+    ``span`` is how many observations one point stands for.
 
     Each replicate is averaged over a span of steps before the replicates are compared, so that the
     band shows how seeds differ and not how noisy single steps are.
     """
-    if not len(steps) or not replicates:
-        return {"steps": [], "mean": [], "low": [], "high": []}
+    values = np.stack(replicates) if replicates else np.empty((0, len(steps)))
+    # A histogram taken every few steps leaves gaps that are no breaks in the curve.
+    observed = np.isfinite(values).any(axis=0)
+    steps, values = steps[observed], values[:, observed]
+    if not len(steps):
+        return {"steps": [], "mean": [], "low": [], "high": [], "span": 1}
     width = -(-len(steps) // POINTS)
     starts = np.arange(0, len(steps), width)
-    thinned = np.stack([_span_means(values, starts) for values in replicates])
+    thinned = np.stack([_span_means(each, starts) for each in values])
     known = np.isfinite(thinned)
     counts = known.sum(axis=0)
     total = np.where(known, thinned, 0.0).sum(axis=0)
@@ -71,6 +76,7 @@ def band(steps: NDArray[np.int64], replicates: Sequence[NDArray[np.float64]]) ->
         "mean": _rounded(mean),
         "low": _rounded(low),
         "high": _rounded(high),
+        "span": width,
     }
 
 

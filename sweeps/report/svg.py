@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 
 def tag(name: str, *children: Markup | str, **attributes: str | float | None) -> Markup:
-    """An element; text is escaped. ``class_`` stands for class, ``stroke_width`` for stroke-width."""
+    """An element, its text escaped; ``class_`` is written class, ``text_anchor`` text-anchor."""
     written = "".join(
         f' {_attribute(key)}="{escape(_value(value))}"'
         for key, value in attributes.items()

@@ -31,7 +31,7 @@ def verdict(
     if not rows:
         return _none(excluded)
     leader = rows[0]
-    name = leader["name"]
+    name = short_name(leader)
     if len(rows) == 1:
         headline = f"{name} is the only model that could be ranked."
         return _of(
@@ -47,10 +47,10 @@ def verdict(
     tied = [row for row in rows if row["rank_low"] == 1]
     others = [row["name"] for row in tied if row["model_id"] != leader["model_id"]]
     if others:
-        headline = f"{name} scores highest, tied with {listing(others, 3)}."
+        headline = f"{name} scores highest, tied with {count(len(others), 'other')}."
         why = (
-            f"The measured differences between these {len(tied):,} models are within what another "
-            f"choice of seeds could bring. {_probability(leader, rows)}"
+            f"Tied with it: {listing(others)}. Another choice of seeds could bring any of these "
+            f"{len(tied):,} to the top. {_probability(leader, rows)}"
         )
         return _of("tied", headline, [why, _quality(leader, metric)])
     headline = f"{name} is the most traceable model."
@@ -65,7 +65,7 @@ def alpha_sentence(alpha: Mapping[str, Any], leader: Mapping[str, Any] | None) -
     if leader is None or leader["share_first"] is None:
         return sentence
     share = percent(leader["share_first"])
-    return f"{sentence} {leader['name']} is first over {share} of all possible α."
+    return f"{sentence} {short_name(leader)} is first over {share} of all possible α."
 
 
 def tally(ranked: int, excluded: int, trials: Mapping[str, int]) -> str:
@@ -79,6 +79,11 @@ def tally(ranked: int, excluded: int, trials: Mapping[str, int]) -> str:
         f"{trials.get('trained', 0):,} trained, {trials.get('replayed', 0):,} replayed from "
         "a stored trace."
     )
+
+
+def short_name(model: Mapping[str, Any]) -> str:
+    """A model's architecture and initialisation, where it is clear which one is meant."""
+    return f"{model['architecture']} · {model['init']}"
 
 
 def _of(kind: str, headline: str, sentences: Sequence[str]) -> dict[str, Any]:
@@ -104,14 +109,14 @@ def _chance(omnibus: Mapping[str, Any]) -> str:
     if omnibus["p_value"] is None:
         return "There are too few replicates to test whether the models differ."
     return (
-        "Their traceability differs no more than it would between seeds of one and the same model "
+        "The differences in their traceability are no larger than chance could bring "
         f"(permutation test over all models, p = {significant(omnibus['p_value'], 2)})."
     )
 
 
 def _highest(leader: Mapping[str, Any]) -> str:
     return (
-        f"The highest mean, {number(leader['traceability'])}, is that of {leader['name']}; "
+        f"The highest mean, {number(leader['traceability'])}, is that of {short_name(leader)}; "
         "that it is first may be chance, so no probability is given."
     )
 
@@ -131,13 +136,10 @@ def _quality(leader: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
     if leader["metric"] is None:
         return ""
     text = f"Its validation {metric['label']} is {number(leader['metric'])}"
-    against = []
-    if metric["baseline"] is not None:
-        against.append(f"{number(metric['baseline'])} for a trivial predictor")
     if metric["best_model"] == leader["model_id"]:
-        against.append("none better among the models tried")
+        text += ", the best of all models tried"
     elif metric["best"] is not None:
-        against.append(
-            f"{number(metric['best'])} for the best of all models ({metric['best_name']})"
-        )
-    return f"{text}, against {' and '.join(against)}." if against else f"{text}."
+        text += f"; the best of all models, {metric['best_name']}, has {number(metric['best'])}"
+    if metric["baseline"] is None:
+        return f"{text}."
+    return f"{text}, and a trivial predictor {number(metric['baseline'])}."

@@ -41,10 +41,10 @@ def significant(value: Any, digits: int = 3, pad: bool = False) -> str:
     if figure is None:
         return MISSING
     if figure == 0 or 1e-4 <= abs(figure) < 1e6:
-        text = f"{figure:#.{digits}g}" if pad else f"{figure:.{digits}g}"
-        if "e" in text:
-            text = f"{float(text):.0f}"
-        text = text.rstrip(".")
+        if abs(figure) >= 10**digits - 0.5:
+            text = f"{figure:.0f}"
+        else:
+            text = f"{figure:#.{digits}g}".rstrip(".") if pad else f"{figure:.{digits}g}"
         return text.replace("-", "−")
     mantissa, exponent = f"{figure:.{digits - 1}e}".split("e")
     mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa

@@ -142,7 +142,7 @@ def make_ranking(
     frame["rank_high"] = [len(score) - int((score < each - 0.02).sum()) for each in score]
     frame["share_first"] = share_first(frame["stability"], frame["explainability"])
     weight = np.exp(150 * (score - score.max())) if len(score) else score
-    frame["p_first"] = weight / weight.sum() if len(score) else score
+    frame["p_first"] = weight / weight.sum() if len(score) > 1 else np.nan
     frame["metric_name"] = metric.name
     frame["replicates"] = 3
     spans = leaders(frame["stability"], frame["explainability"])

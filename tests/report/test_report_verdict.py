@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up import Sweep, make_sweep
 
-from sweeps.eligibility import Exclusion
+from sweeps.ranking import Exclusion
 from sweeps.report import Facts, build_facts, render
 
 
@@ -31,11 +31,12 @@ def test_a_clear_winner_is_named_with_its_evidence() -> None:
     leader = facts.models[0]
     text = " ".join(facts.verdict["sentences"])
     assert facts.verdict["kind"] == "clear"
-    assert facts.verdict["headline"] == f"{leader['name']} is the most traceable model."
+    name = f"{leader['architecture']} · {leader['init']}"
+    assert facts.verdict["headline"] == f"{name} is the most traceable model."
     assert "significantly ahead of every other model" in text
     assert f"accuracy is {leader['metric']:.3f}" in text
-    assert "0.101 for a trivial predictor" in text
-    assert f"{facts.metric['best']:.3f} for the best of all models" in text
+    assert "a trivial predictor 0.101" in text
+    assert f"{facts.metric['best_name']}, has {facts.metric['best']:.3f}" in text
 
 
 def test_the_best_metric_of_all_is_not_compared_with_itself() -> None:
@@ -45,21 +46,21 @@ def test_the_best_metric_of_all_is_not_compared_with_itself() -> None:
     sweep.ranking = replace(sweep.ranking, frame=frame)
     facts = facts_of(sweep)
     assert facts.metric["best_model"] == facts.models[0]["model_id"]
-    assert "none better among the models tried" in facts.verdict["sentences"][-1]
+    assert "the best of all models tried" in facts.verdict["sentences"][-1]
 
 
 def test_a_tied_group_is_named_as_tied() -> None:
     facts = facts_of(with_group(make_sweep(), 3))
     names = [row["name"] for row in facts.models]
     assert facts.verdict["kind"] == "tied"
-    headline = f"{names[0]} scores highest, tied with {names[1]} and {names[2]}."
-    assert facts.verdict["headline"] == headline
-    assert "these 3 models" in facts.verdict["sentences"][0]
+    assert facts.verdict["headline"].endswith("scores highest, tied with 2 others.")
+    assert f"Tied with it: {names[1]} and {names[2]}." in facts.verdict["sentences"][0]
 
 
 def test_many_tied_models_are_counted_and_not_all_named() -> None:
-    headline = facts_of(with_group(make_sweep(), 12)).verdict["headline"]
-    assert headline.endswith("and 8 more.")
+    said = facts_of(with_group(make_sweep(), 12)).verdict
+    assert "tied with 11 others" in said["headline"]
+    assert "and 6 more." in said["sentences"][0]
 
 
 def test_models_that_cannot_be_told_apart() -> None:

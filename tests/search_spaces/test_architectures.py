@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 
 from search_spaces import (
     SpaceError,
@@ -121,6 +122,31 @@ def test_the_transformer_tells_the_order_of_rows() -> None:
     model = get_architecture("transformer").build(SHAPES["sequence"])
     inputs = torch.randn(1, 6, 4)
     assert not torch.allclose(model(inputs), model(inputs.flip(1)))
+
+
+@pytest.mark.parametrize("name", architecture_names())
+def test_every_row_of_an_image_counts(name: str) -> None:
+    torch.manual_seed(0)
+    model = get_architecture(name).build(SHAPES["image"])
+    inputs = torch.randn(4, *SHAPES["image"].input_shape, requires_grad=True)
+    model(inputs).sum().backward()
+    assert inputs.grad is not None
+    assert inputs.grad.abs().sum(dim=(0, 1, 3)).min() > 0
+
+
+@pytest.mark.parametrize(("width", "heads"), [(8, 1), (12, 4), (16, 2)])
+def test_attention_is_that_of_pytorch(width: int, heads: int) -> None:
+    from search_spaces.architectures.transformer_module import Attention
+
+    torch.manual_seed(0)
+    ours, reference = Attention(width, heads), nn.MultiheadAttention(width, heads, batch_first=True)
+    with torch.no_grad():
+        maps = (ours.query, ours.key, ours.value)
+        reference.in_proj_weight.copy_(torch.cat([layer.weight for layer in maps]))
+        reference.in_proj_bias.copy_(torch.cat([layer.bias for layer in maps]))
+        reference.out_proj.load_state_dict(ours.out.state_dict())
+    tokens = torch.randn(3, 5, width)
+    torch.testing.assert_close(ours(tokens), reference(tokens, tokens, tokens)[0])
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def test_a_training_in_flight_is_waited_for(tmp_path: Path) -> None:
     conducting = conductor(run, config, workers=2)
     work = conducting.next("a")
     assert work is not None
-    assert conducting.next("b") is None
-    assert len(conducting.study) == 3
+    while len(conducting.study) < 3:
+        assert conducting.next("b") is None
     assert not conducting.complete
     Worker(run.path, work.training.to_json(), work.trial, "a").advance(1e9)
     conducting.ended("a")

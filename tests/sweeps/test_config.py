@@ -87,6 +87,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "smaller tracer.every",
     ),
     ({"tracer/every": 5}, "observed every 5, give 7 observations; steadiness needs at least 9"),
+    ({"budget": {"epochs": 8, "batch_size": 1078}}, "give 8 observations; steadiness needs"),
     # counts
     ({"replicates": 0}, "replicates: got 0; must be an integer from 1 to 100"),
     ({"replicates": 101}, "replicates: got 101; must be an integer from 1 to 100"),
@@ -234,6 +235,22 @@ def test_every_problem_has_a_line() -> None:
     ]
 
 
+def test_a_task_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_broken.py").write_text(
+        "from search_spaces import ClassificationTask, TaskShape\n"
+        "def make():\n"
+        "    return ClassificationTask('x', TaskShape((2,), 2, 'classification'), lambda: 1 / 0)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    text = message(changed({"task": "own_broken:make"}))
+    assert "task: cannot load own_broken:make: ZeroDivisionError: division by zero" in text
+
+
+def test_integers_beyond_every_float() -> None:
+    assert SweepConfig.from_dict(changed({"budget/epochs": 10**400})).budget.epochs == 10**400
+    assert "space.learning_rate: got" in message(changed({"space/learning_rate": 10**400}))
+
+
 @pytest.mark.parametrize("data", [None, 3, "digits", ["a"], {1: 2}])
 def test_what_is_no_configuration_at_all(data: object) -> None:
     assert "sweep.yaml:" in message(data)
@@ -315,8 +332,9 @@ def test_a_file(tmp_path: Path) -> None:
         ("? [a]\n: 1", "line 1, column 3: found unhashable key"),
         (b"name: \xff\xfe", "byte 7 is not UTF-8; must be a YAML file in UTF-8"),
         (b"name: a\x00b", "character 8: got '\\x00'; must be text"),
-        ("[" * 5000, "too deeply nested"),
-        ("name: &a [*a]", "name: got [[...]]; must be 1 to 64 letters"),
+        ("[" * 2000, "too deeply nested"),
+        ("trials: " + "9" * 5000, "Exceeds the limit (4300 digits)"),
+        ("name: &a [*a]", "name: got [[["),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str | bytes, expected: str) -> None:
@@ -325,6 +343,12 @@ def test_bad_files(tmp_path: Path, text: str | bytes, expected: str) -> None:
         load_config(path)
     assert expected in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_few_lines_that_stand_for_billions_of_values(tmp_path: Path) -> None:
+    lines = ["x0: &x0 [1]", *(f"x{i + 1}: &x{i + 1} [{f'*x{i},' * 9}]" for i in range(30))]
+    with pytest.raises(ConfigError, match=r"space\.init: got \[\["):
+        load_config(written(tmp_path, "\n".join(lines) + GOOD[:-2] + ", init: [*x30]}"))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from sweeps.eligibility import MetricInfo, confidence_bound, judge
+from sweeps.ranking.eligibility import MetricInfo, confidence_bound, judge
 
 ACCURACY = MetricInfo("accuracy", "maximize", 0.1)
 LOSS = MetricInfo("loss", "minimize", 2.3)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sweeps.first_place import ShrunkenMeans, probability_first, share_of_first
+from sweeps.ranking.first_place import ShrunkenMeans, probability_first, share_of_first
 from trace_core.alpha import AlphaChoice
 
 FIXED = AlphaChoice(0.5, "fixed", "")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import f_oneway, levene, studentized_range, tukey_hsd
 
-from sweeps.rank_intervals import (
+from sweeps.ranking.rank_intervals import (
     brown_forsythe_p_value,
     games_howell,
     omnibus_p_value,
@@ -15,7 +15,7 @@ from sweeps.rank_intervals import (
     smallest_p_value,
     tukey_kramer,
 )
-from sweeps.studentized_range import critical_values, interpolated_critical_values
+from sweeps.ranking.studentized_range import critical_values, interpolated_critical_values
 
 
 @pytest.mark.parametrize(

@@ -68,9 +68,9 @@ def test_gathering_doesnt_depend_on_tiles_or_the_way_of_summing():
     tiles = plan_tiles(sizes, (torch.device("cpu"),) * 5)
     covered = np.zeros(5, int)
     for tile in tiles:
-        assert sum(span.stop - span.start for span in tile) <= TILE
-        assert len({span.tensor for span in tile}) == len(tile)
-        for span in tile:
+        assert sum(tile.lengths) <= TILE
+        assert len(set(tile.tensors)) == len(tile.spans)
+        for span in tile.spans:
             covered[span.tensor] += span.stop - span.start
     assert tuple(covered) == sizes
     terms = torch.randn(4, 30, dtype=torch.float64)

@@ -101,6 +101,11 @@ def test_every_k_is_a_subsample():
     assert third.stability("directness") == pytest.approx(moved / (3 * path))
 
 
+def test_histograms_are_taken_by_observations_not_by_steps():
+    trace = trace_of(12, every=2, histogram_every=2)
+    assert trace.steps[trace.histogram.observations].tolist() == [0, 4, 8]
+
+
 @pytest.mark.parametrize("anchors", [(0,), (0, 4)])
 def test_directness_is_exact_from_each_anchor(anchors):
     model, optimizer = make()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sweeps.rank_intervals import LEVEL, RankIntervals, smallest_p_value
+from sweeps.ranking.rank_intervals import LEVEL, RankIntervals, smallest_p_value
 from trace_core.alpha import AlphaChoice
 
 FEW_REPLICATES = 3

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import fdtrc
 
-from sweeps.studentized_range import critical_values, interpolated_critical_values
+from sweeps.ranking.studentized_range import critical_values, interpolated_critical_values
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sweeps.eligibility import STATES, Exclusion, MetricInfo, judge
-from sweeps.first_place import probability_first
-from sweeps.rank_intervals import rank_intervals
-from sweeps.ranking_warnings import warnings_of
+from sweeps.ranking.cautions import warnings_of
+from sweeps.ranking.eligibility import STATES, Exclusion, MetricInfo, judge
+from sweeps.ranking.first_place import probability_first
+from sweeps.ranking.rank_intervals import rank_intervals
 from trace_core.alpha import (
     DEFAULT_ALPHA,
     common_alpha,
@@ -25,7 +25,6 @@ from trace_core.alpha import (
     share_first,
 )
 
-__all__ = ["COLUMNS", "READINGS", "Exclusion", "Leader", "MetricInfo", "Ranking", "rank"]
 
 FloatArray = npt.NDArray[np.float64]
 
