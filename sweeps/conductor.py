@@ -86,6 +86,11 @@ class Conductor:
             self._start(number, parameters)
 
     @property
+    def running(self) -> set[str]:
+        """The workers that have a training."""
+        return set(self._running)
+
+    @property
     def exhausted(self) -> bool:
         """Whether no work will ever be handed out again."""
         return self.stopping or (not self._queue and len(self.study) >= self.trials)

@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -35,6 +36,7 @@ for _name, _value in _ENVIRONMENT.items():
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 if TYPE_CHECKING:
@@ -42,6 +44,12 @@ if TYPE_CHECKING:
 
 SLICE_SECONDS = 1.0
 """How long a training runs between two signs of life to the driver."""
+
+WAITING_SECONDS = 0.05
+"""How often an actor whose training has ended asks whether it may go on to another one."""
+
+ACTOR_START_SECONDS = 60.0
+"""How long the others wait for an actor that is being started."""
 
 
 class TuneTraining(tune.Trainable):  # type: ignore[misc]
@@ -68,8 +76,12 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         self._worker.save()
 
     def step(self) -> dict[str, Any]:
-        """Train for a slice of time."""
-        return {"done": self._worker.advance(SLICE_SECONDS)}
+        """Train for a slice of time; once the training has ended, wait to be let go."""
+        if self._worker.ended:
+            time.sleep(WAITING_SECONDS)
+        else:
+            self._worker.advance(SLICE_SECONDS)
+        return {"ended": self._worker.ended}
 
 
 class _TuneSearcher(Searcher):  # type: ignore[misc]
@@ -119,6 +131,10 @@ class _Watch(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
+        self.begun: set[str] = set()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.begun.add(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._conductor.tick()
@@ -127,6 +143,35 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         error = trial.get_error()
         text = str(error).strip() if error is not None else ""
         self._conductor.died(trial.trial_id, text or "the worker process died without a message")
+
+
+class _Release(FIFOScheduler):  # type: ignore[misc]
+    """Decides when an actor whose training has ended is free for the next one.
+
+    Tune gives the actor of a finished trial to whichever trial waits for one, and then abandons the
+    actor it was starting for that trial. With trainings shorter than an actor's start, one actor
+    would thus do all the work, for ever. So an actor is kept until every training handed out has
+    begun on an actor of its own.
+    """
+
+    def __init__(self, conductor: Conductor, watch: _Watch) -> None:
+        super().__init__()
+        self._conductor = conductor
+        self._watch = watch
+        self._deadline: float | None = None
+        self._patient = True
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if not result["ended"]:
+            return str(self.CONTINUE)
+        if self._patient and not self._conductor.running <= self._watch.begun:
+            now = time.monotonic()
+            self._deadline = self._deadline or now + ACTOR_START_SECONDS
+            # A cluster with fewer places than workers never starts them all.
+            self._patient = now < self._deadline
+            return str(self.CONTINUE)
+        self._deadline = None
+        return str(self.STOP)
 
 
 @contextlib.contextmanager
@@ -163,7 +208,9 @@ def execute(
     Returns when the conductor is exhausted or was told to stop. Raises ConnectionError if the
     cluster at ``address`` can't be reached, and whatever the conductor raised.
     """
-    searcher = _TuneSearcher(conductor)
+    searcher, watch = _TuneSearcher(conductor), _Watch(conductor)
+    # By default a searcher's trials start one after another, each with an actor's whole start.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
     with (
         _connected(address, workers),
         tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
@@ -179,7 +226,8 @@ def execute(
             storage_path=scratch,
             name="sweep",
             trial_dirname_creator=lambda trial: trial.trial_id,
-            callbacks=[_Watch(conductor)],
+            callbacks=[watch],
+            scheduler=_Release(conductor, watch),
             raise_on_failed_trial=False,
             verbose=0,
             progress_reporter=_Silent(),

@@ -88,10 +88,17 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
         replicates=results.replicates,
         curves=curves,
         failures=_failures(run, results.ledger),
-        environment=json.loads(run.environment.read_text()),
+        environment=_environment(run),
         commands=commands,
     )
     return results
+
+
+def _environment(run: RunDirectory) -> dict[str, Any]:
+    """Versions and machine; the folders of a user's modules are no business of a shared page."""
+    environment: dict[str, Any] = json.loads(run.environment.read_text())
+    environment.pop("import_path", None)
+    return environment
 
 
 def _model_table(run: RunDirectory, config: SweepConfig, trials: list[StudyTrial]) -> pd.DataFrame:

@@ -23,6 +23,8 @@ REPLICATE_COLUMNS = (
     "change_rate",
     "explainability",
     "article_score",
+    "article_change_rate",
+    "article_explainability",
     "metric",
     "metric_best",
     "metric_start",
@@ -37,8 +39,8 @@ def score(
     """The scores of one finished training over its first ``steps`` optimiser steps (default: all).
 
     ``change_rate`` and ``explainability`` are means over the observations, ``stability`` one number
-    for the span, ``article_score`` the article's reading at α = 0.5 with ``tensor_l1``. What can't
-    be computed is NaN.
+    for the span, ``article_score`` the article's reading at α = 0.5 with ``tensor_l1``, and the two
+    after it its terms. What can't be computed is NaN.
     """
     kinds = config.ranking
     span = trace if steps is None else trace.window(0, steps)
@@ -51,6 +53,8 @@ def score(
         "change_rate": mean(span.change_rate(kinds.change_rate)),
         "explainability": mean(span.explainability(kinds.explainability)),
         "article_score": span.score(alpha=0.5, reading="article"),
+        "article_change_rate": mean(span.change_rate("tensor_l1")),
+        "article_explainability": mean(span.explainability("article")),
         "metric": metrics[-1],
         "metric_best": best(metrics),
         "metric_start": metrics[0],

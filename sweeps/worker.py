@@ -32,15 +32,16 @@ class Worker:
         self._progress: TrainingRun | None = None
         self._log = io.StringIO()
         self._started = time.monotonic()
+        self.ended = False
 
-    def advance(self, seconds: float) -> bool:
-        """Train for about ``seconds``; True once the record is stored."""
+    def advance(self, seconds: float) -> None:
+        """Train for about ``seconds``; ``ended`` is True once the record is stored."""
         with contextlib.redirect_stdout(self._log), contextlib.redirect_stderr(self._log):
             try:
                 if self._progress is None:
                     self._progress = self._begin()
                 if not self._progress.advance(seconds):
-                    return False
+                    return
                 record, trace = self._finished(self._progress), self._progress.trace()
             except (TrainingError, TraceError) as error:
                 record, trace = self._failed(str(error)), None
@@ -50,11 +51,11 @@ class Worker:
                 self._log.write("\n" + traceback.format_exc())
                 record, trace = self._failed(text), None
         records.save(self._run, record, trace)
-        return True
+        self.ended = True
 
     def save(self) -> None:
         """Checkpoint a training that is under way, so that stopping it costs nothing."""
-        if self._progress is not None and not self._progress.finished:
+        if self._progress is not None and not self.ended:
             self._progress.save()
 
     def _begin(self) -> TrainingRun:

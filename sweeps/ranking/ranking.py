@@ -25,7 +25,6 @@ from trace_core.alpha import (
     share_first,
 )
 
-
 FloatArray = npt.NDArray[np.float64]
 
 SCHEMA = 1

@@ -9,36 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+
+from trace_core.alpha import rank_steps
 
 OTHERS = 3
 """Models drawn beside the first ones because they lead for some α."""
-
-
-def rank_steps(
-    first: NDArray[np.float64], second: NDArray[np.float64], model: int
-) -> list[tuple[float, float, int]]:
-    """``(low, high, rank)`` of one model over [0, 1], in order and without gaps.
-
-    Of models with equal scores all have the better rank, as in a race.
-    """
-    at_zero = second - second[model]
-    at_one = first - first[model]
-    crossed = np.divide(
-        at_zero, at_zero - at_one, out=np.full(len(at_zero), -1.0), where=at_zero != at_one
-    )
-    bounds = np.unique(np.concatenate(([0.0, 1.0], crossed[(crossed > 0) & (crossed < 1)])))
-    middles = ((bounds[:-1] + bounds[1:]) / 2)[:, None]
-    better = at_zero * (1 - middles) + at_one * middles > 0
-    steps: list[tuple[float, float, int]] = []
-    for low, high, rank in zip(bounds[:-1], bounds[1:], 1 + better.sum(axis=1), strict=True):
-        if steps and steps[-1][2] == rank:
-            steps[-1] = (steps[-1][0], float(high), int(rank))
-        else:
-            steps.append((float(low), float(high), int(rank)))
-    return steps
 
 
 def alpha_facts(

@@ -44,7 +44,7 @@ def test_a_replay_gives_the_figures_of_a_retraining(tmp_path: Path) -> None:
         candidate, alpha = Candidate.from_parameters(config, trial.parameters)
         training = Training(candidate, 0)
         if not again.record(training.training_id).exists():
-            assert Worker(again.path, training.to_json(), 0, "again").advance(1e9)
+            Worker(again.path, training.to_json(), 0, "again").advance(1e9)
         trace = Trace.load(again.trace(training.training_id))
         record = records.load(again, training.training_id)
         assert record is not None
