@@ -119,7 +119,8 @@ def resume(
     run_dir: Path, trials: int | None, workers: int | None, ray_address: str | None, as_json: bool
 ) -> None:
     """Finish an interrupted sweep, or extend a finished one."""
-    from sweeps.run_directory import RunDirectory, write_atomically
+    from sweeps.run_directory import RunDirectory
+    from trace_core.durable import write_atomically
 
     directory = RunDirectory.existing(run_dir)
     import_path = _kept_import_path(directory)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweeps.run_directory import RunDirectory, write_atomically
+from sweeps.run_directory import RunDirectory
+from trace_core.durable import write_atomically
 
 if TYPE_CHECKING:
     from sweeps.selection import StudyTrial

@@ -55,7 +55,6 @@ class TrainingRecord:
 def save(run: RunDirectory, record: TrainingRecord, trace: Trace | None = None) -> None:
     """Store a record, after its trace if it has one, and drop the training's checkpoint."""
     if trace is not None:
-        run.trace(record.training_id).parent.mkdir(parents=True, exist_ok=True)
         trace.save(run.trace(record.training_id))
     write_json(run.record(record.training_id), asdict(record))
     run.checkpoint(record.training_id).unlink(missing_ok=True)

@@ -16,10 +16,11 @@ from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
 from sweeps.report import write_report
-from sweeps.run_directory import RunDirectory, write_atomically
+from sweeps.run_directory import RunDirectory
 from sweeps.scoring import replicate_table
 from sweeps.selection import StudyTrial, read_trials
 from trace_core import Trace
+from trace_core.durable import write_atomically
 
 _PRECEDENCE = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
 

@@ -19,8 +19,9 @@ from sweeps.conductor import Conductor, Progress
 from sweeps.config import SweepConfig
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.objectives import Objectives
-from sweeps.run_directory import RunDirectory, write_atomically, write_json
+from sweeps.run_directory import RunDirectory, write_json
 from sweeps.selection import Study
+from trace_core.durable import write_atomically
 
 PACKAGES = ("tracerank", "torch", "ray", "optuna", "pandas", "numpy", "scipy", "scikit-learn")
 

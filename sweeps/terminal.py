@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 10.0
 """Time between two lines of progress where there is no terminal to draw on."""
 
+WIDE = 120
+"""Columns of a terminal that has room for every component of the score and the settings."""
+
 
 class Display:
     """A live line of progress on a terminal; a line every ten seconds elsewhere.
@@ -111,24 +114,23 @@ def show_ranking(console: Console, ranking: Ranking, top: int = 8) -> None:
     data = ranking.to_json()
     models = data["models"][:top]
     if models:
-        metric = models[0]["metric_name"]
+        wide = console.width >= WIDE
+        names = ["traceability", "stability", "explainability"] if wide else ["traceability"]
         table = Table(box=None, pad_edge=False, show_edge=False)
         for name in ("rank", "model", "", "init"):
             table.add_column(name, no_wrap=True)
-        for name in ("traceability", "stability", "explainab.", metric):
+        for name in (*names, models[0]["metric_name"]):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("settings", overflow="fold")
+        if wide:
+            table.add_column("settings", overflow="fold")
         for model in models:
             table.add_row(
                 _rank(model),
                 Text(model["model_id"]),
                 Text(model["architecture"]),
                 Text(model["init"]),
-                *(
-                    f"{model[key]:.4f}"
-                    for key in ("traceability", "stability", "explainability", "metric")
-                ),
-                Text(_settings(model, models)),
+                *(f"{model[key]:.4f}" for key in (*names, "metric")),
+                *([Text(_settings(model, models))] if wide else []),
             )
         ranked = len(data["models"])
         console.print(

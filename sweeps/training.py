@@ -7,8 +7,8 @@ be saved. A training that goes on from a checkpoint gives the bits an uninterrup
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import random
 import time
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch import nn
 from search_spaces import Part, get_architecture, get_task, initialise
 from sweeps.candidate import Candidate, Training
 from trace_core import Trace, Tracer
+from trace_core.durable import write_atomically
 
 CHECKPOINT_SECONDS = 5.0
 """Most time that an interruption costs a training, beside the step it is in."""
@@ -148,13 +149,9 @@ class TrainingRun:
             "loss_sum": self._loss_sum,
             "history": self.history,
         }
-        self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._checkpoint.with_name(f".{self._checkpoint.name}.{os.getpid()}")
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._checkpoint)
+        file = io.BytesIO()
+        torch.save(state, file)
+        write_atomically(self._checkpoint, file.getvalue())
 
     def _load(self) -> None:
         try:

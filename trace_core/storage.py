@@ -4,22 +4,24 @@ suspicion.
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trace_core.durable import write_atomically
 from trace_core.errors import TraceError
 from trace_core.histogram import Histogram
 from trace_core.statistics import DISPLACEMENT, STATISTICS_VERSION, Array
-from trace_core.trace import Trace
+
+if TYPE_CHECKING:
+    from trace_core.trace import Trace
 
 FORMAT = 1
 """Rises when a file's layout changes."""
@@ -35,11 +37,11 @@ def to_arrays(trace: Trace) -> dict[str, Array]:
     return arrays | {f"histogram_{name}": getattr(trace.histogram, name) for name in _HISTOGRAM}
 
 
-def from_arrays(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Trace:
+def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Trace:
     """Build a trace from `to_arrays` and its names and settings; raises KeyError or ValueError if
     they don't fit.
     """
-    trace = Trace(
+    trace = kind(
         **{name: arrays[name] for name in _ARRAYS},
         histogram=Histogram(*(arrays[f"histogram_{name}"] for name in _HISTOGRAM)),
         tensors=tuple(header["tensors"]),
@@ -73,7 +75,6 @@ def from_arrays(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Trace
 
 def save(trace: Trace, path: str | PathLike[str]) -> None:
     """Write a trace; see `Trace.save`."""
-    path = Path(path)
     header = {
         "format": FORMAT,
         "statistics_version": STATISTICS_VERSION,
@@ -84,22 +85,14 @@ def save(trace: Trace, path: str | PathLike[str]) -> None:
         "anchors": trace.anchors,
     }
     arrays = {name: _pack(array) for name, array in to_arrays(trace).items()}
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez_compressed(
-                file, allow_pickle=False, **{_HEADER: np.array(json.dumps(header))}, **arrays
-            )
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    file = io.BytesIO()
+    np.savez_compressed(
+        file, allow_pickle=False, **{_HEADER: np.array(json.dumps(header))}, **arrays
+    )
+    write_atomically(Path(path), file.getvalue())
 
 
-def load(path: str | PathLike[str]) -> Trace:
+def load(kind: type[Trace], path: str | PathLike[str]) -> Trace:
     """Read a trace; see `Trace.load`."""
     with open(path, "rb") as file:
         if file.read(2) != b"PK":
@@ -112,7 +105,7 @@ def load(path: str | PathLike[str]) -> Trace:
                 header = json.loads(str(archive[_HEADER]))
                 _require_readable(header, path)
                 arrays = {name: _unpack(archive[name]) for name in archive.files if name != _HEADER}
-                return from_arrays(header, arrays)
+                return from_arrays(kind, header, arrays)
         except TraceError:
             raise
         except _DAMAGE as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from trace_core import change_rate as rates
-from trace_core import concentration
+from trace_core import concentration, storage
 from trace_core import stability as stabilities
 from trace_core.errors import TraceError, look_up, require_known
 from trace_core.histogram import Histogram
@@ -362,8 +362,6 @@ class Trace:
 
         Raises OSError if it can't be written.
         """
-        from trace_core import storage
-
         storage.save(self, path)
 
     @classmethod
@@ -373,9 +371,7 @@ class Trace:
         Raises FileNotFoundError, or TraceError naming the path if it isn't a whole trace, or a
         newer version's.
         """
-        from trace_core import storage
-
-        return storage.load(path)
+        return storage.load(cls, path)
 
 
 def _mean(values: FloatArray) -> float:

@@ -257,7 +257,7 @@ class Tracer:
                     f"the state was saved with {name} {theirs[name]!r}; this tracer has {value!r}"
                 )
         arrays = {name: tensor.numpy(force=True) for name, tensor in state["arrays"].items()}
-        self._recording = Recording(from_arrays(theirs, arrays))
+        self._recording = Recording(from_arrays(Trace, theirs, arrays))
         self._step = state["step"]
         self._origins = {
             anchor: {

@@ -13,7 +13,7 @@ import pandas as pd
 from sweeps.report.facts import Facts, build_facts
 from sweeps.report.page import render
 from sweeps.report.series import Traced
-from sweeps.run_directory import write_atomically
+from trace_core.durable import write_atomically
 
 if TYPE_CHECKING:
     from sweeps.ranking import MetricInfo, Ranking

@@ -229,7 +229,7 @@ def test_a_failed_save_leaves_the_old_file(trace, tmp_path, monkeypatch):
     def fail(descriptor):
         raise OSError("disk full")
 
-    monkeypatch.setattr("trace_core.storage.os.fsync", fail)
+    monkeypatch.setattr("trace_core.durable.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         trace.rows(0, 1).save(path)
     assert path.read_bytes() == before
