@@ -16,7 +16,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -219,13 +219,18 @@ def read_trials(run: RunDirectory) -> list[StudyTrial]:
     return [_study_trial(trial) for trial in study.get_trials(deepcopy=False)]
 
 
+def _utc(moment: datetime | None) -> datetime | None:
+    """Optuna keeps local times without saying so."""
+    return None if moment is None else moment.astimezone(UTC)
+
+
 def _study_trial(trial: optuna.trial.FrozenTrial) -> StudyTrial:
     return StudyTrial(
         number=trial.number,
         state=_STATES[trial.state],
         parameters=dict(trial.params),
         values=list(trial.values) if trial.values is not None else None,
-        started=trial.datetime_start,
-        ended=trial.datetime_complete,
+        started=_utc(trial.datetime_start),
+        ended=_utc(trial.datetime_complete),
         details=dict(trial.user_attrs.get(DETAILS, {})),
     )
