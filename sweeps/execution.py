@@ -187,7 +187,8 @@ def _connected(address: str | None, workers: int) -> Iterator[None]:
     else:
         options |= {"address": address}
     for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        # A lost worker is a record with its reason; Tune would print its traceback as well.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     ray.init(**options)
     try:
         yield
