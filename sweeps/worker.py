@@ -18,7 +18,7 @@ from sweeps.run_directory import RunDirectory
 from sweeps.training import CheckpointError, TrainingError, TrainingRun
 from trace_core import TraceError
 
-LOG_LINES = 20
+LOG_LINES = 60
 
 
 class Worker:
