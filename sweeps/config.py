@@ -27,7 +27,7 @@ from sweeps import yaml_text
 from sweeps.config_messages import ConfigError, ProblemsError, one_of, problems_of, shown
 from trace_core.change_rate import CHANGE_RATES
 from trace_core.concentration import EXPLAINABILITIES
-from trace_core.stability import STABILITIES
+from trace_core.stability import LEAST_USABLE, STABILITIES
 
 if TYPE_CHECKING:
     from sweeps.candidate import Candidate
@@ -38,8 +38,6 @@ CONCENTRATIONS = tuple(kind for kind in EXPLAINABILITIES if kind != "article")
 SAMPLERS = ("tpe", "random")
 ALPHA_SCHEMES = ("std", "entropy", "cross_validated")
 OBJECTIVES = ("stability", "explainability", "metric", "traceability", "article_score")
-LEAST_OBSERVATIONS = 9
-"""What steadiness needs: 8 differences of the logarithm of the rate."""
 
 
 def _whole(default: Any, low: int, high: int | None = None) -> Any:
@@ -300,12 +298,12 @@ def _size_problems(config: SweepConfig) -> list[str]:
     epochs_key, epochs, _ = _ends(config, "epochs")
     steps = epochs * math.ceil(examples / batch)
     observations = -(-steps // config.tracer.every)
-    if observations >= LEAST_OBSERVATIONS:
+    if observations >= LEAST_USABLE:
         return []
     return [
         f"{epochs_key}: got {epochs}; {epochs} epochs of {math.ceil(examples / batch)} steps "
         f"({batch_key} {batch}), observed every {config.tracer.every}, give {observations} "
-        f"observations; steadiness needs at least {LEAST_OBSERVATIONS}: more epochs, a smaller "
+        f"observations; steadiness needs at least {LEAST_USABLE}: more epochs, a smaller "
         "batch_size or a smaller tracer.every"
     ]
 

@@ -83,11 +83,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"budget": {"epochs": 1, "batch_size": 500}},
         "budget.epochs: got 1; 1 epochs of 3 steps (budget.batch_size 500), observed every 1, "
-        "give 3 observations; steadiness needs at least 9: more epochs, a smaller batch_size or a "
+        "give 3 observations; steadiness needs at least 8: more epochs, a smaller batch_size or a "
         "smaller tracer.every",
     ),
-    ({"tracer/every": 5}, "observed every 5, give 7 observations; steadiness needs at least 9"),
-    ({"budget": {"epochs": 8, "batch_size": 1078}}, "give 8 observations; steadiness needs"),
+    ({"tracer/every": 5}, "observed every 5, give 7 observations; steadiness needs at least 8"),
+    ({"budget": {"epochs": 7, "batch_size": 1078}}, "give 7 observations; steadiness needs"),
     # counts
     ({"replicates": 0}, "replicates: got 0; must be an integer from 1 to 100"),
     ({"replicates": 101}, "replicates: got 101; must be an integer from 1 to 100"),
