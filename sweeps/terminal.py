@@ -35,8 +35,7 @@ class Display:
     def __init__(self, console: Console, metric: str) -> None:
         self._console = console
         self._metric = metric
-        self._started = time.monotonic()
-        self._done_before: int | None = None
+        self._first: tuple[int, float] | None = None
         self._last_line = 0.0
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
@@ -56,8 +55,6 @@ class Display:
 
     def update(self, progress: Progress) -> None:
         """Show the present counts."""
-        if self._done_before is None:
-            self._done_before = progress.done
         now = time.monotonic()
         if self._console.is_terminal:
             if now - self._last_line >= 0.1 or progress.done == progress.target:
@@ -89,11 +86,15 @@ class Display:
         return " · ".join(part for part in parts if part)
 
     def _time_left(self, progress: Progress) -> str:
-        done = progress.done - (self._done_before or 0)
+        """Told by the trials since the first one that ended here: the start of Ray is no measure."""
+        if not progress.trained:
+            return "starting"
+        now = time.monotonic()
+        self._first = self._first or (progress.done, now)
+        done, since = progress.done - self._first[0], now - self._first[1]
         if done < 2:
-            return "starting" if not progress.done else ""
-        elapsed = time.monotonic() - self._started
-        return f"about {duration(elapsed / done * (progress.target - progress.done))} left"
+            return ""
+        return f"about {duration(since / done * (progress.target - progress.done))} left"
 
 
 def duration(seconds: float) -> str:
