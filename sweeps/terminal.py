@@ -86,7 +86,7 @@ class Display:
         return " · ".join(part for part in parts if part)
 
     def _time_left(self, progress: Progress) -> str:
-        """Told by the trials since the first one that ended here: the start of Ray is no measure."""
+        """Told by the trials since the first that ended here: Ray's start is no measure."""
         if not progress.trained:
             return "starting"
         now = time.monotonic()
