@@ -166,7 +166,6 @@ class Study:
         trial.set_user_attr(DETAILS, dict(details))
         if constraint is not None:
             trial.set_constraint("floor", constraint)
-        self._study.sampler = self._sampler(number)
         if values is None:
             self._study.tell(trial, state=TrialState.FAIL)
         else:
