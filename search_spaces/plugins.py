@@ -49,7 +49,7 @@ def load_object(path: str, where: str, expected: str) -> Callable[..., Any]:
     module_name, _, attribute = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Importing runs the user's code, which may raise anything.
         raise SpaceError(
             f"{where}: cannot import module {module_name} of {path}: "

@@ -7,9 +7,12 @@ unreachable, 130 interrupted. What is heavy is imported by the command that need
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -27,7 +30,6 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on st
 a_workers = click.option(
     "--workers", type=click.IntRange(min=1), help="Trainings at once (default: the CPUs there are)."
 )
-an_address = click.option("--ray-address", help="Train on the Ray cluster at this address.")
 
 
 class _Alpha(click.ParamType[Any]):
@@ -46,17 +48,46 @@ class _Alpha(click.ParamType[Any]):
         return number
 
 
+class _Address(click.ParamType[str]):
+    name = "HOST:PORT"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        host, _, port = value.rpartition(":")
+        if value != "auto" and not (host and "/" not in host and port.isdecimal()):
+            self.fail(f"{value!r} is neither HOST:PORT, where a Ray head listens, nor auto")
+        return value
+
+
+an_address = click.option(
+    "--ray-address", type=_Address(), help="Train on the Ray cluster whose head listens there."
+)
+
+
 class _Group(click.Group):
-    """Turns the errors that people can mend into one message and the contract's exit code."""
+    """Turns the errors that people can mend into one message and the contract's exit code.
+
+    While a command runs, all that is written to stdout, by a user's module or by Ray's processes,
+    goes to stderr; what the command answers is written at its end.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
+        ctx.obj = []
+        try:
+            with _stdout_to_stderr():
+                return self._invoke(ctx)
+        finally:
+            for answer in ctx.obj:
+                click.echo(answer)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         from search_spaces import SpaceError
         from sweeps.config_messages import ConfigError
         from sweeps.run_directory import RunDirectoryError
+        from trace_core import TraceError
 
         try:
             return super().invoke(ctx)
-        except (ConfigError, RunDirectoryError, SpaceError, FileExistsError) as error:
+        except (ConfigError, RunDirectoryError, SpaceError, TraceError, FileExistsError) as error:
             _stop(str(error), USAGE)
         except FileNotFoundError as error:
             _stop(str(error), NOT_FOUND)
@@ -66,6 +97,24 @@ class _Group(click.Group):
             _stop(str(error), UNREACHABLE)
         except KeyboardInterrupt:
             _stop("interrupted", INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _answer(text: object) -> None:
+    """What the command has for stdout."""
+    click.get_current_context().obj.append(text)
 
 
 def _stop(message: str, code: int) -> NoReturn:
@@ -103,9 +152,17 @@ def run(
     """Sweep what CONFIG describes, then write the ranking report."""
     import_path = _import_path(config)
     settings = _load(config, trials=trials, seed=seed)
+    _reach(ray_address)
     from sweeps.sweep import create
 
-    directory = create(settings, out or _default_out(settings.name), import_path)
+    path = out or _default_out(settings.name)
+    try:
+        directory = create(settings, path, import_path)
+    except FileExistsError:
+        raise
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its name is not UTF-8"
+        raise click.BadParameter(f"{str(path)!r}: {reason}", param_hint="--out") from None
     _drive(directory, settings, workers, ray_address, import_path, as_json)
 
 
@@ -123,6 +180,7 @@ def resume(
     from trace_core.durable import write_atomically
 
     directory = RunDirectory.existing(run_dir)
+    _reach(ray_address)
     import_path = _kept_import_path(directory)
     settings = _load(directory.configuration)
     if trials is not None and trials != settings.trials:
@@ -147,14 +205,18 @@ def validate(config: Path, workers: int | None, as_json: bool) -> None:
     settings = _load(config)
     from sweeps.estimate import estimate
 
-    costs = estimate(settings, _workers(workers, settings))
+    try:
+        costs = estimate(settings, _workers(workers, settings))
+    # A user's model may raise anything.
+    except Exception as error:
+        _stop(f"{config}: valid, but its models can't be tried: {error}", USAGE)
     if as_json:
-        click.echo(json.dumps({"config": settings.resolved(), "estimate": costs.to_json()}))
+        _answer(json.dumps({"config": settings.resolved(), "estimate": costs.to_json()}))
         return
-    click.echo(f"{config} is valid: task {settings.task}, {settings.trials} trials")
+    _answer(f"{config} is valid: task {settings.task}, {settings.trials} trials")
     for row in settings.space.describe():
-        click.echo(f"  {row.name:24} {row.values:40} {row.when}")
-    click.echo(costs.words())
+        _answer(f"  {row.name:24} {row.values:40} {row.when}")
+    _answer(costs.words())
 
 
 @main.command("list")
@@ -166,10 +228,10 @@ def list_(what: str, as_json: bool) -> None:
 
     rows = listing(what, RUNS)
     if as_json:
-        click.echo(json.dumps(rows))
+        _answer(json.dumps(rows))
         return
     for row in rows:
-        click.echo("  ".join(str(value) for value in row.values()))
+        _answer("  ".join(str(value) for value in row.values()))
 
 
 @main.command()
@@ -196,6 +258,17 @@ def _load(config: Path, trials: int | None = None, seed: int | None = None) -> S
     return load_config(config, overrides)
 
 
+def _reach(address: str | None) -> None:
+    """Whether anything listens at the address; Ray itself would try for minutes."""
+    if address is None or address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from None
+
+
 def _import_path(config: Path) -> list[str]:
     """Where a user's own modules are looked for: beside the configuration, and here."""
     folders = list(dict.fromkeys((str(config.resolve().parent), str(Path.cwd()))))
@@ -205,9 +278,7 @@ def _import_path(config: Path) -> list[str]:
 
 def _kept_import_path(directory: RunDirectory) -> list[str]:
     """Where the sweep in ``directory`` found its user's modules."""
-    if not directory.environment.exists():
-        return []
-    kept: list[str] = json.loads(directory.environment.read_text()).get("import_path", [])
+    kept: list[str] = directory.read_environment().get("import_path", [])
     sys.path[:0] = [folder for folder in kept if folder not in sys.path]
     return kept
 
@@ -235,18 +306,15 @@ def _drive(
 
     console = Console(stderr=True)
     again = f"tracerank resume {directory.path}"
-    try:
-        with Display(console, settings.metric_name) as display:
-            result = drive(
-                directory,
-                settings,
-                workers=_workers(workers, settings),
-                address=address,
-                import_path=import_path,
-                on_progress=display.update,
-            )
-    except KeyboardInterrupt:
-        _stop(f"interrupted; what was finished is saved. Continue with: {again}", INTERRUPTED)
+    with Display(console, settings.metric_name) as display:
+        result = drive(
+            directory,
+            settings,
+            workers=_workers(workers, settings),
+            address=address,
+            import_path=import_path,
+            on_progress=display.update,
+        )
     if not result.complete:
         code = STOPPED if result.terminated else INTERRUPTED
         word = "stopped" if result.terminated else "interrupted"
@@ -265,9 +333,9 @@ def _report(directory: RunDirectory, alpha: float | str | None, as_json: bool) -
 
     results = report_run(directory, alpha)
     if as_json:
-        click.echo(json.dumps(results.ranking.to_json() | {"run": str(directory.path)}))
+        _answer(json.dumps(results.ranking.to_json() | {"run": str(directory.path)}))
     else:
-        click.echo(directory.path)
+        _answer(directory.path)
     console = Console(stderr=True)
     show_ranking(console, results.ranking)
     page = directory.report / "index.html"

@@ -22,7 +22,7 @@ from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from sweeps.selection import Study
+    from sweeps.selection import Study, StudyTrial
 
 REPLAY_SECONDS = 0.1
 """How long one call may answer replays while workers run, whose results wait meanwhile."""
@@ -55,7 +55,6 @@ class Progress:
     replayed: int = 0
     running: int = 0
     trained: int = 0
-    training_seconds: float = 0.0
     best: tuple[str, float] | None = None
 
 
@@ -79,11 +78,25 @@ class Conductor:
     _running: dict[str, Work] = field(default_factory=dict)
     _open: dict[int, _OpenTrial] = field(default_factory=dict)
     _unexplained: set[str] = field(default_factory=set)
+    _restoring: set[str] = field(default_factory=set)
 
     def adopt(self) -> None:
         """Take over the trials that an earlier driver left running."""
         for number, parameters in self.study.adopt():
             self._start(number, parameters)
+
+    def restore(self, trial: StudyTrial) -> None:
+        """Make the trainings of a COMPLETE trial again whose record or trace is gone."""
+        candidate = Candidate.from_dict(trial.details["candidate"])
+        for seed in range(self.config.replicates):
+            training = Training(candidate, seed)
+            name = training.training_id
+            whole = self.run.record(name).exists() and self.run.trace(name).exists()
+            # Another id means that the user's code is no longer what the trial was made with.
+            known = name in trial.details["trainings"]
+            if known and not whole and name not in self._restoring:
+                self._restoring.add(name)
+                self._queue.append(Work(training, trial.number))
 
     @property
     def running(self) -> set[str]:
@@ -98,7 +111,7 @@ class Conductor:
     @property
     def complete(self) -> bool:
         """Whether every trial asked for has been told."""
-        return len(self.study) >= self.trials and not self._open
+        return len(self.study) >= self.trials and not self._open and not self._restoring
 
     def prepare(self) -> bool:
         """Answer what needs no worker, and say whether anything does."""
@@ -145,6 +158,7 @@ class Conductor:
         record = records.load(self.run, work.training.training_id)
         if record is None:
             lines = message.strip().splitlines()
+            last = f": {lines[-1]}" if lines else " without a message"
             record = TrainingRecord(
                 training_id=work.training.training_id,
                 model_id=work.training.candidate.model_id,
@@ -153,7 +167,7 @@ class Conductor:
                 trial=work.trial,
                 runner=runner,
                 seconds=0.0,
-                reason=f"the worker process died: {lines[-1] if lines else 'no message'}",
+                reason=f"the worker process died{last}",
                 log_tail="\n".join(lines[-20:]),
             )
             records.save(self.run, record)
@@ -162,7 +176,7 @@ class Conductor:
     def tick(self) -> None:
         """Settle workers that died without a word, and refresh the display."""
         for runner in list(self._unexplained):
-            self.died(runner, "no message")
+            self.died(runner, "")
         self.on_progress(self.progress)
 
     def _start(self, number: int, parameters: dict[str, Any]) -> None:
@@ -184,7 +198,7 @@ class Conductor:
 
     def _settle(self, record: TrainingRecord) -> None:
         self.progress.trained += 1
-        self.progress.training_seconds += record.seconds
+        self._restoring.discard(record.training_id)
         for trial in list(self._open.values()):
             self._account(trial, record)
         self._show()
@@ -215,7 +229,7 @@ class Conductor:
             "replayed": not own,
             "seconds": sum(record.seconds for record in own),
             "metric": outcome.metric,
-            "reason": outcome.reason,
+            "reason": records.printable(outcome.reason),
         }
         self.study.tell(trial.number, outcome.values, details, outcome.constraint)
         self.progress.done += 1
@@ -226,6 +240,7 @@ class Conductor:
 
     def _drop_unneeded(self) -> None:
         needed = {training_id for trial in self._open.values() for training_id in trial.missing}
+        needed |= self._restoring
         self._queue = deque(work for work in self._queue if work.training.training_id in needed)
 
     def _show(self) -> None:

@@ -40,8 +40,12 @@ ALPHA_SCHEMES = ("std", "entropy", "cross_validated")
 OBJECTIVES = ("stability", "explainability", "metric", "traceability", "article_score")
 
 
-def _whole(default: Any, low: int, high: int | None = None) -> Any:
-    words = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+MOST = 2**31 - 1
+"""No count in a configuration goes beyond it."""
+
+
+def _whole(default: Any, low: int, high: int = MOST) -> Any:
+    words = f"an integer of at least {low}" if high == MOST else f"an integer from {low} to {high}"
     return Field(default, ge=low, le=high, json_schema_extra={"rule": words})
 
 
@@ -286,7 +290,7 @@ def _ends(config: SweepConfig, name: Literal["epochs", "batch_size"]) -> tuple[s
 def _size_problems(config: SweepConfig) -> list[str]:
     try:
         examples = config.task_object().train_size
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Loading the user's data may raise anything.
         return [f"task: cannot load {config.task}: {type(error).__name__}: {error}"]
     batch_key, _, batch = _ends(config, "batch_size")

@@ -140,9 +140,9 @@ class _Watch(tune.Callback):  # type: ignore[misc]
         self._conductor.tick()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_error()
-        text = str(error).strip() if error is not None else ""
-        self._conductor.died(trial.trial_id, text or "the worker process died without a message")
+        # Not trial.get_error(): that one asks the experiment's storage, which we keep empty.
+        text = Path(trial.error_file).read_text() if trial.error_file else ""
+        self._conductor.died(trial.trial_id, text)
 
 
 class _Release(FIFOScheduler):  # type: ignore[misc]
@@ -189,7 +189,10 @@ def _connected(address: str | None, workers: int) -> Iterator[None]:
     for name in ("ray", "ray.tune", "ray.train"):
         # A lost worker is a record with its reason; Tune would print its traceback as well.
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    ray.init(**options)
+    try:
+        ray.init(**options)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ConnectionError(f"Ray at {address or 'this machine'}: {error}") from error
     try:
         yield
     finally:
@@ -213,8 +216,10 @@ def execute(
     # By default a searcher's trials start one after another, each with an actor's whole start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
     with (
+        _stoppable(conductor),
         _connected(address, workers),
         tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
+        # Ray's start has put a handler of its own in the place of ours.
         _stoppable(conductor),
     ):
         tune.run(

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from sweeps.run_directory import RunDirectory, write_json
+from sweeps.run_directory import RunDirectory, RunDirectoryError, write_json
 from trace_core import Trace
 
 State = Literal["COMPLETE", "FAILED"]
@@ -47,9 +47,18 @@ class TrainingRecord:
     metric_test: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        for name in ("reason", "log_tail"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
     def metrics(self) -> list[float]:
         """The validation metric at every evaluation, step 0 first."""
         return [entry["metric"] for entry in self.history]
+
+
+def printable(text: str) -> str:
+    """The text with what UTF-8 has no form for (half of a surrogate pair) written as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def save(run: RunDirectory, record: TrainingRecord, trace: Trace | None = None) -> None:
@@ -61,9 +70,17 @@ def save(run: RunDirectory, record: TrainingRecord, trace: Trace | None = None) 
 
 
 def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:
-    """The record of a training, or None while it has not ended."""
+    """The record of a training, or None while it has not ended.
+
+    Raises RunDirectoryError if the file is damaged.
+    """
+    path = run.record(training_id)
     try:
-        text = run.record(training_id).read_text()
+        return TrainingRecord(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    return TrainingRecord(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise RunDirectoryError(
+            f"{path}: not the record of a training ({error}); delete it, and make it again with: "
+            f"tracerank resume {run.path}"
+        ) from None

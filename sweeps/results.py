@@ -4,7 +4,6 @@ retrained.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
 from sweeps.report import write_report
-from sweeps.run_directory import RunDirectory
+from sweeps.run_directory import RunDirectory, RunDirectoryError
 from sweeps.scoring import replicate_table
 from sweeps.selection import StudyTrial, read_trials
 from trace_core import Trace
@@ -41,9 +40,17 @@ class Results:
 
 
 def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
-    """Rank the models of a run directory at the configured α, or at ``alpha``."""
+    """Rank the models of a run directory at the configured α, or at ``alpha``.
+
+    Raises RunDirectoryError if the study holds no trial, or a file of a complete trial is missing
+    or damaged; TraceError if a trace is.
+    """
     config = load_config(run.configuration)
-    trials = read_trials(run)
+    trials = read_trials(run, config)
+    if not trials:
+        raise RunDirectoryError(
+            f"{run.path}: its study holds no trial; begin it with: tracerank resume {run.path}"
+        )
     ledger = ledger_table(trials, config.objective_names())
     models = _model_table(run, config, trials)
     complete = models[models["state"] == "COMPLETE"]
@@ -97,7 +104,7 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
 
 def _environment(run: RunDirectory) -> dict[str, Any]:
     """Versions and machine; the folders of a user's modules are no business of a shared page."""
-    environment: dict[str, Any] = json.loads(run.environment.read_text())
+    environment = run.read_environment()
     environment.pop("import_path", None)
     return environment
 

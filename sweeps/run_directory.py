@@ -59,6 +59,24 @@ class RunDirectory:
         """The folder of the ranking report."""
         return self.path / "report"
 
+    def read_environment(self) -> dict[str, Any]:
+        """What ``environment.json`` holds; nothing if it is gone.
+
+        Raises RunDirectoryError if it is damaged.
+        """
+        try:
+            environment = json.loads(self.environment.read_text())
+            folders = environment.get("import_path", [])
+            if not all(isinstance(folder, str) for folder in folders):
+                raise TypeError("import_path is not a list of folders")
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RunDirectoryError(
+                f"{self.environment}: damaged ({error}); delete it: the sweep can do without"
+            ) from None
+        return dict(environment)
+
     def trace(self, training_id: str) -> Path:
         """The stored trace of a finished training."""
         return self.path / "traces" / f"{training_id}.npz"

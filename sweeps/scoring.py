@@ -13,7 +13,7 @@ import pandas as pd
 from sweeps import records
 from sweeps.config import SweepConfig
 from sweeps.records import TrainingRecord
-from sweeps.run_directory import RunDirectory
+from sweeps.run_directory import RunDirectory, RunDirectoryError
 from trace_core import Trace
 
 REPLICATE_COLUMNS = (
@@ -84,6 +84,11 @@ def replicate_table(
     for training_ids in models.values():
         for training_id in training_ids:
             record = records.load(run, training_id)
+            for path in (run.record(training_id), run.trace(training_id)):
+                if not path.exists():
+                    raise RunDirectoryError(
+                        f"{path}: missing; make it again with: tracerank resume {run.path}"
+                    )
             if record is None or record.state != "COMPLETE":
                 continue
             trace = Trace.load(run.trace(training_id))

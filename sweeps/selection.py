@@ -29,10 +29,11 @@ from optuna.trial import TrialState
 
 from search_spaces import Choice, Dimension, IntRange, Space
 from sweeps.config import SweepConfig
-from sweeps.run_directory import RunDirectory
+from sweeps.run_directory import RunDirectory, RunDirectoryError
 
 STUDY = "tracerank"
 DETAILS = "tracerank"
+CONFIGURATION = "configuration"
 
 State = Literal["COMPLETE", "PRUNED", "FAILED", "INTERRUPTED"]
 
@@ -115,21 +116,60 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _journal_of(run: RunDirectory) -> Iterator[JournalStorage]:
+    """The journal, opened; RunDirectoryError if it is damaged."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with _quiet():
+            yield JournalStorage(JournalFileBackend(str(run.journal)))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise RunDirectoryError(
+            f"{run.journal}: not the journal of an Optuna study, or damaged ({error}); "
+            "put an undamaged copy in its place"
+        ) from None
+
+
+def _require_same(study: optuna.Study, config: SweepConfig, run: RunDirectory) -> None:
+    """Whether ``sweep.yaml`` is what the study was made with, as far as that decides its trials.
+
+    Raises RunDirectoryError naming the keys that were changed.
+    """
+    made_with: dict[str, Any] = study.user_attrs.get(CONFIGURATION, {})
+    now = _decisive(config)
+    changed = [key for key, value in made_with.items() if now[key] != value]
+    if changed:
+        raise RunDirectoryError(
+            f"{run.configuration}: {', '.join(changed)} changed since the sweep began; "
+            "put it back, or begin another sweep"
+        )
+
+
+def _decisive(config: SweepConfig) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in config.resolved().items()
+        if key not in ("name", "trials", "workers", "ranking")
+    }
+
+
 class Study:
     """The sweep's study, opened by its one driver."""
 
     def __init__(self, run: RunDirectory, config: SweepConfig) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        repair_journal(run.journal)
         self._config = config
         self._coverage = coverage(config.space)
-        with _quiet():
+        with _journal_of(run) as storage:
+            repair_journal(run.journal)
             self._study = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(run.journal))),
+                storage=storage,
                 study_name=STUDY,
                 directions=config.directions(),
                 load_if_exists=True,
             )
+            if CONFIGURATION not in self._study.user_attrs:
+                self._study.set_user_attr(CONFIGURATION, _decisive(config))
+        _require_same(self._study, config, run)
         self._asked: dict[int, optuna.Trial] = {}
         self._count = len(self._study.get_trials(deepcopy=False))
 
@@ -202,20 +242,22 @@ class Study:
         return sampler
 
 
-def read_trials(run: RunDirectory) -> list[StudyTrial]:
+def read_trials(run: RunDirectory, config: SweepConfig | None = None) -> list[StudyTrial]:
     """Every trial of a run directory in the order of its number, without writing to it.
 
-    Empty while the sweep's driver has not yet made the study.
+    Empty while the sweep's driver has not yet made the study. Raises RunDirectoryError if the
+    journal is damaged, or ``config`` is not what the study was made with.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     if not run.journal.exists():
         return []
-    with _quiet():
-        storage = JournalStorage(JournalFileBackend(str(run.journal)))
+    with _journal_of(run) as storage:
         if STUDY not in optuna.get_all_study_names(storage):
             return []
         study = optuna.load_study(study_name=STUDY, storage=storage)
-    return [_study_trial(trial) for trial in study.get_trials(deepcopy=False)]
+        trials = study.get_trials(deepcopy=False)
+    if config is not None:
+        _require_same(study, config, run)
+    return [_study_trial(trial) for trial in trials]
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -114,6 +114,9 @@ def drive(
         )
         try:
             conductor.adopt()
+            for trial in told:
+                if trial.state == "COMPLETE":
+                    conductor.restore(trial)
             if conductor.prepare():
                 from sweeps.execution import execute
 
@@ -124,6 +127,9 @@ def drive(
                     address=address,
                     import_path=import_path,
                 )
+        except KeyboardInterrupt:
+            # What was finished is stored; the result says that the sweep isn't complete.
+            pass
         finally:
             trials = study.trials()
             table = ledger_table(trials, config.objective_names())

@@ -58,6 +58,7 @@ class TrainingRun:
         self._reset_torch(training.seed)
         architecture = get_architecture(candidate.architecture)
         self.model = architecture.build(self.task.shape, **candidate.settings)
+        _reset_modes()
         initialise(self.model, candidate.init)
         self.model.to(self._dtype)
         self.optimizer = _optimizer(candidate, self.model)
@@ -168,7 +169,7 @@ class TrainingRun:
             raise CheckpointError(f"{self._checkpoint}: {error}") from error
 
     def _reset_torch(self, seed: int) -> None:
-        torch.set_default_dtype(torch.float32)
+        _reset_modes()
         torch.set_num_threads(1)
         torch.manual_seed(seed)
         random.seed(seed)
@@ -211,8 +212,9 @@ class TrainingRun:
 
     def _evaluate(self) -> None:
         metric, error = self.evaluate("validation")
-        if not math.isfinite(metric):
-            raise TrainingError(f"diverged: the validation metric is {metric} at step {self.step}")
+        for name, value in (("validation metric", metric), ("metric's standard error", error)):
+            if not math.isfinite(value):
+                raise TrainingError(f"diverged: the {name} is {value} at step {self.step}")
         self.history.append(
             {
                 "epoch": self.step // self._batches,
@@ -223,6 +225,16 @@ class TrainingRun:
             }
         )
         self._loss_sum = 0.0
+
+
+def _reset_modes() -> None:
+    """Undo what an earlier training's code, or this model's builder, set for the whole process."""
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.use_deterministic_algorithms(False)
+    torch.autograd.set_detect_anomaly(False)
+    torch.set_flush_denormal(False)
 
 
 def _optimizer(candidate: Candidate, model: nn.Module) -> torch.optim.Optimizer:

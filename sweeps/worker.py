@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import time
 import traceback
 from pathlib import Path
@@ -45,11 +46,13 @@ class Worker:
                 record, trace = self._finished(self._progress), self._progress.trace()
             except (TrainingError, TraceError) as error:
                 record, trace = self._failed(str(error)), None
-            # A user's model or task may raise anything: its trial fails, and the sweep goes on.
-            except Exception as error:
-                text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            except KeyboardInterrupt:
+                raise
+            # A user's model or task may raise anything, SystemExit too: its trial fails, and the
+            # sweep goes on.
+            except BaseException as error:
                 self._log.write("\n" + traceback.format_exc())
-                record, trace = self._failed(text), None
+                record, trace = self._failed(_words(error)), None
         records.save(self._run, record, trace)
         self.ended = True
 
@@ -70,6 +73,10 @@ class Worker:
     def _finished(self, progress: TrainingRun) -> TrainingRecord:
         task = progress.task
         test, _ = progress.evaluate("test")
+        baseline = float(task.baseline())
+        for name, value in (("baseline", baseline), ("metric on the held-out part", test)):
+            if not math.isfinite(value):
+                raise TrainingError(f"the {name} of task {task.name} is {value}")
         return TrainingRecord(
             training_id=self._training.training_id,
             model_id=self._training.candidate.model_id,
@@ -83,7 +90,7 @@ class Worker:
             examples=progress.examples,
             metric_name=task.metric.name,
             direction=task.metric.direction,
-            baseline=float(task.baseline()),
+            baseline=baseline,
             metric_test=test,
             history=progress.history,
         )
@@ -101,3 +108,13 @@ class Worker:
             reason=reason,
             log_tail="\n".join(tail),
         )
+
+
+def _words(error: BaseException) -> str:
+    """An exception in a line; a user's exception may even raise when it is turned into text."""
+    try:
+        text = str(error).strip()
+    except Exception:
+        text = ""
+    name = type(error).__name__
+    return f"{name}: {text.splitlines()[0]}" if text else name

@@ -68,6 +68,9 @@ def read(text: str) -> Any:
         raise ValueError(
             f"character {error.position + 1}: got {chr(int(error.character))!r}; must be text"
         ) from None
+    except (AttributeError, KeyError, TypeError) as error:
+        # A tag like !!bool before a value that it doesn't fit.
+        raise ValueError(f"a tag stands before a value that it doesn't fit ({error})") from None
     except RecursionError:
         raise ValueError("too deeply nested") from None
 

@@ -110,7 +110,7 @@ def load(kind: type[Trace], path: str | PathLike[str]) -> Trace:
             raise
         except _DAMAGE as error:
             raise TraceError(
-                f"{path} is truncated or damaged ({error}); write it again, or delete it"
+                f"{path} is truncated or damaged ({error}); delete it, and make it again"
             ) from error
 
 

@@ -25,6 +25,9 @@ ANCHORED_BELOW = 10_000_000
 """Elements of a model from which no copy of its first parameters is kept unless asked for."""
 
 
+_STATE = {"identity", "step", "arrays", "origins"}
+
+
 class Tracer:
     """Records the statistics of ``model``'s parameters at the steps of ``optimizer``.
 
@@ -250,11 +253,16 @@ class Tracer:
         Raises TraceError if it was made for other parameters or with other settings than this
         tracer's.
         """
+        if not isinstance(state, dict) or not set(state) >= _STATE:
+            raise TraceError(
+                f"not the state of a tracer: it must be a dict with {', '.join(sorted(_STATE))}"
+            )
         ours, theirs = self._identity(), state["identity"]
         for name, value in ours.items():
-            if theirs[name] != value:
+            if theirs.get(name) != value:
                 raise TraceError(
-                    f"the state was saved with {name} {theirs[name]!r}; this tracer has {value!r}"
+                    f"the state was saved with {name} {theirs.get(name)!r}; "
+                    f"this tracer has {value!r}"
                 )
         arrays = {name: tensor.numpy(force=True) for name, tensor in state["arrays"].items()}
         self._recording = Recording(from_arrays(Trace, theirs, arrays))

@@ -46,7 +46,7 @@ def _user_task(path: str) -> Task:
     make = load_object(path, "task", expected)
     try:
         task = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The user's function may raise anything.
         raise SpaceError(
             f"task: {path}() raised {type(error).__name__}: {error}; expected {expected}"

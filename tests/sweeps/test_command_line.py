@@ -152,9 +152,8 @@ def test_every_scheme_of_alpha(finished: RunDirectory, alpha: str) -> None:
 
 def test_a_report_of_a_sweep_that_has_not_begun(tmp_path: Path) -> None:
     run, _ = prepared(tmp_path / "run")
-    result = invoke("report", str(run.path), "--json")
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["models"] == []
+    assert_refused(invoke("report", str(run.path), "--json"), "holds no trial", "tracerank resume")
+    assert not run.report.exists()
 
 
 def test_the_ledger_is_one_row_per_trial(finished: RunDirectory) -> None:

@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from inprocess import conductor, ledger, prepared, work_off
 
 from sweeps import records
 from sweeps.candidate import Candidate, Training
+from sweeps.cli import main
 from sweeps.ledger import counts
+from sweeps.results import rank_run
+from sweeps.run_directory import RunDirectoryError
 from sweeps.scoring import score
 from sweeps.selection import Study, read_trials, repair_journal
+from sweeps.sweep import drive
 from sweeps.worker import Worker
 from trace_core import Trace
 
@@ -172,3 +177,63 @@ def test_every_architecture_and_initialisation_is_tried_first(tmp_path: Path) ->
     first = [study.ask()[1] for _ in range(5)]
     assert {one["architecture"] for one in first} == {"mlp", "transformer"}
     assert [one["init"] for one in first] == list(config.space.dimensions["init"].values)
+
+
+def test_what_a_complete_trial_lost_is_made_again(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run")
+    work_off(run, config)
+    files = {path: path.read_bytes() for path in (run.path / "traces").glob("*.npz")}
+    lost = sorted(files)[::2]
+    for path in lost:
+        path.unlink()
+    with pytest.raises(RunDirectoryError, match=r"missing; make it again with: tracerank resume"):
+        rank_run(run)
+    drive(run, config, workers=1, import_path=[])
+    assert {path: path.read_bytes() for path in files} == files
+    assert len(rank_run(run).replicates) == len(files)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("study.journal", b'{"op_code": 0}\n{broken}\n'),
+        ("study.journal", None),
+        ("environment.json", b"[]"),
+        ("environment.json", b""),
+        ("sweep.yaml", b"name: 3"),
+        ("RECORD", b"{}"),
+        ("RECORD", b"[1"),
+        ("TRACE", b"PK"),
+        ("TRACE", b""),
+    ],
+)
+def test_a_damaged_run_directory_is_said_in_one_message(
+    tmp_path: Path, file: str, damage: bytes | None
+) -> None:
+    run, config = prepared(tmp_path / "run", trials=2, replicates=1)
+    work_off(run, config)
+    named = {
+        "RECORD": next(run.path.glob("traces/*.json")),
+        "TRACE": next(run.path.glob("traces/*.npz")),
+    }
+    path = named.get(file, run.path / file)
+    if damage is None:
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(damage)
+    result = CliRunner().invoke(main, ["report", str(run.path)])
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert str(path) in result.stderr
+    assert not run.report.exists()
+
+
+def test_an_edited_configuration_is_refused(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=2, replicates=1)
+    work_off(run, config)
+    run.configuration.write_text(config.dump().replace("batch_size: 32", "batch_size: 16"))
+    for verb in ("report", "resume"):
+        result = CliRunner().invoke(main, [verb, str(run.path)])
+        assert result.exit_code == 2
+        assert "budget changed since the sweep began" in result.stderr

@@ -33,6 +33,11 @@ import torch
 from torch import nn
 
 def fine(shape): return nn.Sequential(nn.Flatten(), nn.Linear(shape.features, shape.outputs))
+def careless(shape):
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.float64)
+    return fine(shape)
+def surrogate(shape): raise ValueError("a name \\udcff that is no text")
 def raises(shape): raise RuntimeError("this model was never meant to be")
 def frozen(shape): return fine(shape).requires_grad_(False)
 def narrow(shape): return nn.Sequential(nn.Flatten(), nn.Linear(shape.features, 2))
@@ -138,15 +143,16 @@ def assert_offline(page: Path) -> None:
 def test_models_that_misbehave_fail_with_their_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
     (tmp_path / "misbehaving.py").write_text(MISBEHAVING)
     reasons = {
+        "surrogate": "ValueError: a name \\udcff that is no text",
         "raises": "RuntimeError: this model was never meant to be",
         "frozen": "no trainable parameter",
         "narrow": "does not fit the task digits",
         "dies": "the worker process died",
-        "leaves": "the worker process died",
+        "leaves": "SystemExit: 3",
         "nan": "diverged: the training loss is nan at step 3",
         "chatty": "ZeroDivisionError",
     }
-    builders = [f"misbehaving:{name}" for name in ("fine", *reasons)]
+    builders = [f"misbehaving:{name}" for name in ("careless", "fine", *reasons)]
     run = sweep(
         tmp_path,
         trials=len(builders),
@@ -155,7 +161,8 @@ def test_models_that_misbehave_fail_with_their_reason_and_the_sweep_goes_on(tmp_
     ledger = pd.read_parquet(run.ledger)
     drawn = ledger["parameters"].map(lambda text: json.loads(text)["architecture"])
     ended = dict(zip(drawn.str.split(":").str[1], ledger.itertuples(), strict=True))
-    assert ended["fine"].state == "COMPLETE"
+    assert ended["fine"].state == ended["careless"].state == "COMPLETE"
+    assert "ActorDiedError" in ended["dies"].reason or "worker" in ended["dies"].reason
     for name, reason in reasons.items():
         assert ended[name].state == "FAILED"
         assert reason in ended[name].reason, ended[name].reason
