@@ -45,13 +45,16 @@ class SweepResult:
 def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirectory:
     """Make the run directory of a new sweep.
 
-    Raises FileExistsError if there is something at ``path`` already.
+    Raises FileExistsError if there is something at ``path`` already, OSError if nothing can be made
+    there, UnicodeError for a path that UTF-8 has no form for.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(
             f"{path}: there is something here already; give another --out, "
             f"or continue the sweep with: tracerank resume {path}"
         )
+    # Ray and the ledger write the path as UTF-8; better to refuse it before anything is made.
+    str(path.resolve()).encode("utf-8")
     run = RunDirectory(path)
     write_json(run.environment, environment() | {"import_path": import_path})
     write_atomically(run.configuration, config.dump().encode())
