@@ -13,6 +13,7 @@ A task is a function without arguments that returns a `Task`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -111,11 +112,13 @@ def _setting(parameter: inspect.Parameter, hints: dict[str, Any]) -> Setting:
     return Setting(kind, default, "of the user's builder", required=required)
 
 
+@functools.cache
 def code_hash(path: str) -> str:
     """SHA-256, in hexadecimal, of the source behind an import path.
 
     Hashed is the module's file; if the module is in a package, every ``.py`` file in that package's
-    folder, by name (not those of folders below it or of other packages). Raises SpaceError if the
+    folder, by name (not those of folders below it or of other packages). Read once a process, as
+    the module itself is: a file that changes later is not what runs. Raises SpaceError if the
     module is not found.
     """
     module_name = path.partition(":")[0]

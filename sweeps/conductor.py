@@ -156,6 +156,9 @@ class Conductor:
         if work is None:
             return
         record = records.load(self.run, work.training.training_id)
+        if record is None and self.stopping:
+            # Whatever stops us may have taken the worker as well: that is no fault of its model.
+            return
         if record is None:
             lines = message.strip().splitlines()
             last = f": {lines[-1]}" if lines else " without a message"

@@ -5,6 +5,7 @@ architecture.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def estimate(config: SweepConfig, workers: int) -> Estimate:
     trainings = count * config.replicates
     smallest, largest = [], []
     for architecture in config.space.architectures:
-        times = [_training_seconds(config, architecture, pick) for pick in (_low, _high)]
+        times = [_training_seconds(config, architecture, pick) for pick in (min, max)]
         smallest.append(min(times))
         largest.append(max(times))
     share = trainings / workers
@@ -70,17 +71,21 @@ def estimate(config: SweepConfig, workers: int) -> Estimate:
     )
 
 
-def _low(dimension: Dimension) -> Any:
-    return dimension.values[0] if isinstance(dimension, Choice) else dimension.low
+def _end(dimension: Dimension, pick: Callable[[Iterable[Any]], Any]) -> Any:
+    if not isinstance(dimension, Choice):
+        return pick((dimension.low, dimension.high))
+    numbers = all(isinstance(value, int | float) for value in dimension.values)
+    return pick(dimension.values) if numbers else dimension.values[0]
 
 
-def _high(dimension: Dimension) -> Any:
-    return dimension.values[-1] if isinstance(dimension, Choice) else dimension.high
-
-
-def _training_seconds(config: SweepConfig, architecture: str, pick: Any) -> float:
+def _training_seconds(
+    config: SweepConfig, architecture: str, pick: Callable[[Iterable[Any]], Any]
+) -> float:
     def suggest(name: str, dimension: Dimension) -> Any:
-        return architecture if name == "architecture" else pick(dimension)
+        if name == "architecture":
+            return architecture
+        # Only a model's settings make it small or large; a large learning rate may diverge.
+        return _end(dimension, pick if "." in name else min)
 
     candidate, _ = Candidate.from_parameters(config, config.space.draw(suggest))
     with tempfile.TemporaryDirectory() as folder:

@@ -48,6 +48,12 @@ SLICE_SECONDS = 1.0
 WAITING_SECONDS = 0.05
 """How often an actor whose training has ended asks whether it may go on to another one."""
 
+STOP_SECONDS = 20.0
+"""How long an orderly stop on SIGTERM may take."""
+
+STOPPED = 3
+"""The exit code of a sweep that was stopped (design §7)."""
+
 ACTOR_START_SECONDS = 60.0
 """How long the others wait for an actor that is being started."""
 
@@ -63,7 +69,11 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         from sweeps.worker import Worker
 
         self._worker = Worker(
-            Path(config["run"]), config["training"], config["trial"], self.trial_id
+            Path(config["run"]),
+            config["training"],
+            config["training_id"],
+            config["trial"],
+            self.trial_id,
         )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -111,7 +121,11 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
             return str(self.FINISHED)
         if work is None:
             return None
-        return {"training": work.training.to_json(), "trial": work.trial}
+        return {
+            "training": work.training.to_json(),
+            "training_id": work.training.training_id,
+            "trial": work.trial,
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -154,14 +168,17 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
     begun on an actor of its own.
     """
 
-    def __init__(self, conductor: Conductor, watch: _Watch) -> None:
+    def __init__(self, conductor: Conductor, searcher: _TuneSearcher, watch: _Watch) -> None:
         super().__init__()
         self._conductor = conductor
+        self._searcher = searcher
         self._watch = watch
         self._deadline: float | None = None
         self._patient = True
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if self._searcher.error is not None:
+            return str(self.STOP)
         if not result["ended"]:
             return str(self.CONTINUE)
         if self._patient and not self._conductor.running <= self._watch.begun:
@@ -233,7 +250,7 @@ def execute(
             name="sweep",
             trial_dirname_creator=lambda trial: trial.trial_id,
             callbacks=[watch],
-            scheduler=_Release(conductor, watch),
+            scheduler=_Release(conductor, searcher, watch),
             raise_on_failed_trial=False,
             verbose=0,
             progress_reporter=_Silent(),
@@ -251,16 +268,22 @@ def _stoppable(conductor: Conductor) -> Iterator[None]:
 
     def terminate(signum: int, frame: FrameType | None) -> None:
         conductor.stopping = True
+        last_resort.start()
         os.kill(os.getpid(), signal.SIGINT)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    # Where the signal took Ray's own processes as well, Ray waits for them for a minute and then
+    # kills us. What is stored is whole at any moment, so we may as well leave.
+    last_resort = threading.Timer(STOP_SECONDS, os._exit, (STOPPED,))
+    last_resort.daemon = True
     interrupt = signal.getsignal(signal.SIGINT)
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
+        last_resort.cancel()
         signal.signal(signal.SIGTERM, previous)
         signal.signal(signal.SIGINT, interrupt)
 

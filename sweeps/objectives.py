@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory
-from sweeps.scoring import mean, score
+from sweeps.scoring import score
 from trace_core import Trace, TraceError
 
 
@@ -40,6 +41,7 @@ class Objectives:
         self._config = config
         self._sign = 1.0 if config.metric_direction == "maximize" else -1.0
         self.best: tuple[str, float] | None = None
+        self._scored: dict[str, dict[str, Any]] = {}
         for model_id, metric in seen:
             self._note(model_id, metric)
 
@@ -54,7 +56,8 @@ class Objectives:
             rows = [self._row(record, alpha) for record in known]
         except TraceError as error:
             return Outcome(None, reason=str(error))
-        means = {name: mean(row[name] for row in rows) for name in rows[0]}
+        # A plain mean: a model is not averaged over the replicates for which a figure is defined.
+        means = {name: fmean(row[name] for row in rows) for name in rows[0]}
         values = [means[name] for name in self._config.objective_names()]
         for name, value in zip(self._config.objective_names(), values, strict=True):
             if not math.isfinite(value):
@@ -63,9 +66,12 @@ class Objectives:
         self._note(candidate.model_id, metric)
         return Outcome(values, self._constraint(metric, known[0].baseline), metric)
 
-    def _row(self, record: TrainingRecord, alpha: float) -> dict[str, Any]:
-        trace = Trace.load(self._run.trace(record.training_id))
-        row = score(record, trace, self._config)
+    def _row(self, record: TrainingRecord, alpha: float) -> dict[str, float]:
+        row = self._scored.get(record.training_id)
+        if row is None:
+            trace = Trace.load(self._run.trace(record.training_id))
+            row = score(record, trace, self._config)
+            self._scored[record.training_id] = row
         fixed = self._config.ranking.alpha
         weight = fixed if isinstance(fixed, float) else 0.5
         return {
@@ -73,7 +79,8 @@ class Objectives:
             "explainability": row["explainability"],
             "metric": row["metric"],
             "traceability": weight * row["stability"] + (1 - weight) * row["explainability"],
-            "article_score": trace.score(alpha=alpha, reading="article"),
+            "article_score": alpha * row["article_change_rate"]
+            + (1 - alpha) * row["article_explainability"],
         }
 
     def _note(self, model_id: str, metric: float) -> None:

@@ -4,6 +4,7 @@ retrained.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,7 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
         row = results.models.set_index("model_id").loc[winner]
         path = run.report / "winner.yaml"
         write_atomically(path, results.config.winner(row["candidate"]).dump().encode())
-        commands["train_winner"] = f"tracerank run {path}"
+        commands["train_winner"] = f"tracerank run {shlex.quote(str(path))}"
     trainings = dict(zip(results.models["model_id"], results.models["trainings"], strict=True))
 
     def curves(model_id: str) -> list[Trace]:

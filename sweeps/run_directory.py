@@ -1,4 +1,4 @@
-"""Every path of a run directory, durable writes, and the lock of its one driver.
+"""Every path of a run directory, and the lock of its one driver.
 
 A file that matters is written whole under a temporary name, flushed to the disk and renamed, so
 that a reader, or a resumed sweep, sees the old file or the new one and never a part. The one file
@@ -105,6 +105,13 @@ class RunDirectory:
                 "give the directory that 'tracerank run' wrote"
             )
         return run
+
+    def sweep_out(self) -> None:
+        """Remove the temporary files of writers that were killed; for the one driver."""
+        for folder in ("traces", "checkpoints", "report", "."):
+            for path in (self.path / folder).glob(".*.*"):
+                if path.is_file():
+                    path.unlink(missing_ok=True)
 
     @contextmanager
     def driving(self) -> Iterator[None]:

@@ -180,11 +180,7 @@ class Study:
     def adopt(self) -> list[tuple[int, dict[str, Any]]]:
         """Take over the trials that a dead driver left running: their numbers and parameters."""
         left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [
-            (trial.number, self._draw(trial.number, trial._trial_id))
-            for trial in left
-            if trial.number not in self._asked
-        ]
+        return [(trial.number, self._draw(trial.number, trial._trial_id)) for trial in left]
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """A new trial: its number, and its parameters by the space's names."""

@@ -1,12 +1,13 @@
 """Run and resume a sweep: from a configuration to a run directory with every trial told.
 
-Ray, Optuna and torch are imported only when there is a training to make.
+Ray and torch are imported only when there is a training to make.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def drive(
         if folder not in sys.path:
             sys.path.insert(0, folder)
     with run.driving():
+        run.sweep_out()
         study = Study(run, config)
         told = [trial for trial in study.trials() if trial.state != "INTERRUPTED"]
         seen = [
@@ -137,6 +139,9 @@ def drive(
             trials = study.trials()
             table = ledger_table(trials, config.objective_names())
             write_ledger(run, table)
+            if conductor.complete:
+                # What a failed trial's other replicates left.
+                shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
     reasons = [trial.details["reason"] for trial in trials if trial.state == "FAILED"]
     tally = counts(table)
     return SweepResult(

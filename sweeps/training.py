@@ -76,6 +76,7 @@ class TrainingRun:
         )
         self.step = 0
         self.seconds = 0.0
+        self._saved = time.monotonic()
         self.history: list[dict[str, Any]] = []
         self._loss_sum = 0.0
         self._order: torch.Tensor | None = None
@@ -102,17 +103,15 @@ class TrainingRun:
     def advance(self, seconds: float) -> bool:
         """Train for about ``seconds``, at least one step; True when finished."""
         started = time.monotonic()
-        saved = started
         before = self.seconds
         while not self.finished:
             self._one_step()
             now = time.monotonic()
             self.seconds = before + now - started
-            if self.finished or now - started >= seconds:
-                break
-            if now - saved >= CHECKPOINT_SECONDS:
+            if now - self._saved >= CHECKPOINT_SECONDS and self.step < self.total_steps:
                 self.save()
-                saved = now
+            if now - started >= seconds:
+                break
         return self.finished
 
     def trace(self) -> Trace:
@@ -153,6 +152,7 @@ class TrainingRun:
         file = io.BytesIO()
         torch.save(state, file)
         write_atomically(self._checkpoint, file.getvalue())
+        self._saved = time.monotonic()
 
     def _load(self) -> None:
         try:

@@ -20,18 +20,31 @@ from sweeps.training import CheckpointError, TrainingError, TrainingRun
 from trace_core import TraceError
 
 LOG_LINES = 60
+LOG_CHARACTERS = 10_000
+
+
+class _Tail(io.TextIOBase):
+    """The end of what a training prints, which may be without end."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        self.text = (self.text + text)[-LOG_CHARACTERS:]
+        return len(text)
 
 
 class Worker:
     """Trains one training in slices and stores its trace and record when it ends."""
 
-    def __init__(self, run: Path, training: str, trial: int, runner: str) -> None:
+    def __init__(self, run: Path, training: str, training_id: str, trial: int, runner: str) -> None:
         self._run = RunDirectory(run)
         self._training = Training.from_json(training)
+        self._training_id = training_id
         self._trial = trial
         self._runner = runner
         self._progress: TrainingRun | None = None
-        self._log = io.StringIO()
+        self._log = _Tail()
         self._started = time.monotonic()
         self.ended = False
 
@@ -62,7 +75,9 @@ class Worker:
             self._progress.save()
 
     def _begin(self) -> TrainingRun:
-        checkpoint = self._run.checkpoint(self._training.training_id)
+        if self._training.training_id != self._training_id:
+            raise TrainingError("the code of its model or task changed while the sweep ran")
+        checkpoint = self._run.checkpoint(self._training_id)
         try:
             return TrainingRun(self._training, checkpoint)
         except CheckpointError as error:
@@ -78,7 +93,7 @@ class Worker:
             if not math.isfinite(value):
                 raise TrainingError(f"the {name} of task {task.name} is {value}")
         return TrainingRecord(
-            training_id=self._training.training_id,
+            training_id=self._training_id,
             model_id=self._training.candidate.model_id,
             seed=self._training.seed,
             state="COMPLETE",
@@ -96,9 +111,9 @@ class Worker:
         )
 
     def _failed(self, reason: str) -> TrainingRecord:
-        tail = self._log.getvalue().strip().splitlines()[-LOG_LINES:]
+        tail = self._log.text.strip().splitlines()[-LOG_LINES:]
         return TrainingRecord(
-            training_id=self._training.training_id,
+            training_id=self._training_id,
             model_id=self._training.candidate.model_id,
             seed=self._training.seed,
             state="FAILED",

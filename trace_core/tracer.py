@@ -203,6 +203,7 @@ class Tracer:
         for hook in self._hooks:
             hook.remove()
         self._before.clear()
+        self._origins.clear()
 
     def __enter__(self) -> Tracer:
         return self

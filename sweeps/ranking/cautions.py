@@ -14,8 +14,8 @@ _DIFFER = {
     "learning rate, whatever the model",
     "batch_size": "batch size: directness rises with it, so that these models are not comparable "
     "as they stand",
-    "epochs": "number of epochs: directness falls with the length of training; compare over equal "
-    "spans of examples seen",
+    "epochs": "number of epochs: their scores are taken over the examples that all of them saw, "
+    "their metrics after the whole training",
 }
 
 

@@ -11,11 +11,14 @@ from search_spaces import (
     Space,
     SpaceError,
     TaskShape,
-    code_hash,
     get_architecture,
     get_task,
     is_import_path,
 )
+from search_spaces import code_hash as code_hash_of_the_process
+
+# A process keeps the hash of the code it imported; these tests look at the files themselves.
+code_hash = code_hash_of_the_process.__wrapped__
 
 SHAPE = TaskShape((4,), 2, "classification")
 _numbers = itertools.count()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sweeps.candidate import Training
 from sweeps.conductor import Conductor, Progress
 from sweeps.config import SweepConfig
 from sweeps.ledger import ledger_table
@@ -50,6 +51,11 @@ def conductor(run: RunDirectory, config: SweepConfig, workers: int = 1) -> Condu
     )
 
 
+def make(run: RunDirectory, training: Training, trial: int = 0, runner: str = "a") -> None:
+    """Train to the end, and store what became of it."""
+    Worker(run.path, training.to_json(), training.training_id, trial, runner).advance(1e9)
+
+
 def work_off(run: RunDirectory, config: SweepConfig, at_most: int = 10**6) -> Conductor:
     """Take over and train, up to ``at_most`` trainings."""
     conducting = conductor(run, config)
@@ -58,7 +64,7 @@ def work_off(run: RunDirectory, config: SweepConfig, at_most: int = 10**6) -> Co
         work = conducting.next(f"runner{count}")
         if work is None:
             break
-        Worker(run.path, work.training.to_json(), work.trial, f"runner{count}").advance(1e9)
+        make(run, work.training, work.trial, f"runner{count}")
         conducting.ended(f"runner{count}")
     return conducting
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from inprocess import conductor, ledger, prepared, work_off
+from inprocess import conductor, ledger, make, prepared, work_off
 
 from sweeps import records
 from sweeps.candidate import Candidate, Training
@@ -18,7 +18,6 @@ from sweeps.run_directory import RunDirectoryError
 from sweeps.scoring import score
 from sweeps.selection import Study, read_trials, repair_journal
 from sweeps.sweep import drive
-from sweeps.worker import Worker
 from trace_core import Trace
 
 
@@ -49,14 +48,13 @@ def test_a_replay_gives_the_figures_of_a_retraining(tmp_path: Path) -> None:
         candidate, alpha = Candidate.from_parameters(config, trial.parameters)
         training = Training(candidate, 0)
         if not again.record(training.training_id).exists():
-            Worker(again.path, training.to_json(), 0, "again").advance(1e9)
+            make(again, training)
         trace = Trace.load(again.trace(training.training_id))
         record = records.load(again, training.training_id)
         assert record is not None
-        assert trial.values == [
-            trace.score(alpha=alpha, reading="article"),
-            score(record, trace, config)["metric"],
-        ]
+        article = trace.score(alpha=alpha, reading="article")
+        metric = score(record, trace, config)["metric"]
+        assert trial.values == pytest.approx([article, metric], rel=1e-12)
 
 
 def test_a_training_in_flight_is_waited_for(tmp_path: Path) -> None:
@@ -76,7 +74,7 @@ def test_a_training_in_flight_is_waited_for(tmp_path: Path) -> None:
     while len(conducting.study) < 3:
         assert conducting.next("b") is None
     assert not conducting.complete
-    Worker(run.path, work.training.to_json(), work.trial, "a").advance(1e9)
+    make(run, work.training, work.trial)
     conducting.ended("a")
     assert conducting.complete
     assert ledger(run, config)["replayed"].tolist() == [False, True, True]
@@ -124,7 +122,7 @@ def test_a_worker_that_dies_after_its_record_counts_as_finished(tmp_path: Path) 
     conducting = conductor(run, config)
     work = conducting.next("a")
     assert work is not None
-    Worker(run.path, work.training.to_json(), work.trial, "a").advance(1e9)
+    make(run, work.training, work.trial)
     conducting.died("a", "killed")
     conducting.ended("a")
     assert read_trials(run)[0].state == "COMPLETE"

@@ -147,6 +147,20 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert_consistent(run)
 
 
+@pytest.mark.slow
+def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
+    config = configuration(tmp_path / "sweep.yaml")
+    run = RunDirectory(tmp_path / "run")
+    process = start("run", str(config), "--out", str(run.path), "--workers", "2")
+    while trainings(run) < 3 and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 3
+    finish(start("resume", str(run.path), "--workers", "2"))
+    assert_consistent(run)
+
+
 def trainings(run: RunDirectory) -> int:
     return len(list((run.path / "traces").glob("*.json")))
 
