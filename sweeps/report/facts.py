@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from sweeps import yaml_text
 from sweeps.ranking import READINGS
 from sweeps.report.alphas import alpha_facts
 from sweeps.report.series import Traced
@@ -132,7 +132,7 @@ def build_facts(
         replicates=int(config.get("replicates", 0)),
         seeds=sorted({int(seed) for seed in replicates["seed"]}) if len(replicates) else [],
         environment=flat(environment),
-        configuration=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
+        configuration=yaml_text.write(dict(config)),
     )
 
 
