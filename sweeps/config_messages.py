@@ -71,8 +71,8 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
             text = str(cause)
         else:
             text = f"got {shown(detail['input'])}; must be {rule}"
-            most = str(detail.get("ctx", {}).get("le", ""))
-            if most not in rule:
+            most = detail.get("ctx", {}).get("le")
+            if isinstance(most, int) and str(most) not in rule:
                 text += f", and at most {most}"
         problems[f"{key}: {text}"] = None
     return list(problems)

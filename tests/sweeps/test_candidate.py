@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sweeps.candidate
-from search_spaces import Choice, Dimension, IntRange, SpaceError
+from search_spaces import Choice, Dimension, IntRange, SpaceError, code_hash
 from sweeps.candidate import Candidate, Training
 from sweeps.config import SweepConfig
 
@@ -214,6 +214,9 @@ def test_a_user_s_code_is_part_of_the_identity(
     before = own.model_id
     assert dataclasses.replace(own).model_id == before
     module.write_text("x = 2")
+    assert dataclasses.replace(own).model_id == before, "what is imported is what runs"
+    # As another process would see it.
+    code_hash.cache_clear()
     assert dataclasses.replace(own).model_id != before
     assert own.model_id == before
 
