@@ -1,8 +1,9 @@
-"""The one pass over θ, θ' and g that yields the statistics of an observation.
+"""The one pass over θ, θ' and g that yields the statistics of an observation, made of PyTorch's
+operations: for any device, and where the compiled pass (`trace_core.kernel`) is missing.
 
 Small tensors are gathered into flat float64 tiles, large ones span several, so that the number of
 kernel calls goes with the elements and not with the tensors, and the temporary memory is bounded by
-the tile. A fused kernel has to replace `_terms` and `_segment_sums` alone.
+the tile.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from trace_core.concentration import EXACT_BELOW
 from trace_core.histogram import Tally
 from trace_core.importance import ElementwiseImportance
+from trace_core.observed import Importances, Observed
 from trace_core.statistics import DISPLACEMENT, FloatArray, Statistic
 
 TILE = 1 << 17
@@ -78,43 +80,28 @@ def plan_tiles(sizes: tuple[int, ...], devices: tuple[torch.device, ...]) -> tup
     return tuple(tiles)
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What one pass found, for the n tensors it was given."""
-
-    statistics: FloatArray
-    """(n, columns), as `Statistic` orders them, then one displacement per origin."""
-    tally: Tally | None
-    """Histograms of the importance, if they were asked for."""
-    small: dict[int, FloatArray]
-    """Importances of each tensor with fewer than `EXACT_BELOW` elements, if histograms were asked
-    for.
-    """
-
-
 @torch.no_grad()
 def collect(
+    positions: list[int],
     before: Sequence[Tensor],
     after: Sequence[Tensor],
     gradients: Sequence[Tensor],
-    origins: Sequence[Sequence[Tensor] | None],
+    origins: Sequence[Sequence[Tensor]],
     importance: ElementwiseImportance,
     *,
     histogram: bool,
-) -> Collected:
-    """Read n non-empty tensors before a step, after it, their gradients, and where they were at
-    each anchor.
+) -> Observed:
+    """Read n non-empty tensors, at ``positions`` of the model, before a step, after it, their
+    gradients, and where they were at each origin.
 
-    All may be of any floating dtype and device, each tensor's four alike in shape and device. An
-    origin that is None (an anchor still to come) gives a displacement of NaN. Nothing is written
-    to, and no random number drawn.
+    All may be of any floating dtype and device, each tensor's four alike in shape and device.
+    Nothing is written to, and no random number drawn.
     """
     sizes = tuple(tensor.numel() for tensor in before)
-    known = [column for column, origin in enumerate(origins) if origin is not None]
     # What spans several tiles is flattened once, since that may copy.
     sources = [
         [tensor if tensor.numel() <= TILE else tensor.reshape(-1) for tensor in tensors]
-        for tensors in (before, after, gradients, *(o for o in origins if o is not None))
+        for tensors in (before, after, gradients, *origins)
     ]
     tally = Tally(len(sizes)) if histogram else None
     small: dict[int, FloatArray] = {}
@@ -132,19 +119,16 @@ def collect(
             parts = np.split(values, np.cumsum(tile.lengths)[:-1])
             # A copy, since a slice would keep the whole tile alive.
             small |= {
-                i: part.copy()
+                positions[i]: part.copy()
                 for i, part in zip(tile.tensors, parts, strict=True)
                 if sizes[i] < EXACT_BELOW
             }
-    total = np.zeros((_SUMMED + len(known), len(sizes)))
-    for tensors, tile_sums in sums:
-        total[:, tensors] += tile_sums.cpu().numpy()
-    statistics = np.full((len(sizes), DISPLACEMENT + len(origins)), np.nan)
+    statistics = np.zeros((len(sizes), DISPLACEMENT + len(origins)))
     statistics[:, Statistic.COUNT] = sizes
-    statistics[:, Statistic.COUNT + 1 : DISPLACEMENT] = total[:_SUMMED].T
-    for row, column in enumerate(known, start=_SUMMED):
-        statistics[:, DISPLACEMENT + column] = total[row]
-    return Collected(statistics, tally, small)
+    for tensors, tile_sums in sums:
+        statistics[tensors, Statistic.COUNT + 1 :] += tile_sums.cpu().numpy().T
+    importances = None if tally is None else Importances(*tally.sparse(), small)
+    return Observed(positions, statistics, importances)
 
 
 def _terms(
@@ -156,13 +140,16 @@ def _terms(
 ) -> Tensor:
     """What is to be summed, element by element, for flat float64 tensors of length n: (sums, n)."""
     terms = theta.new_empty(_SUMMED + len(origins), len(theta))
-    abs_theta, sq_theta, abs_delta, sq_delta, ratio, zeros, symmetric = terms[: Statistic.C - 1]
+    abs_theta, sq_theta, abs_delta, sq_delta, theta_delta, ratio, zeros, symmetric = terms[
+        : Statistic.C - 1
+    ]
     c, sq_c, c_log_c, *displacements = terms[Statistic.C - 1 :]
     delta = updated - theta
     torch.abs(theta, out=abs_theta)
     torch.mul(theta, theta, out=sq_theta)
     torch.abs(delta, out=abs_delta)
     torch.mul(delta, delta, out=sq_delta)
+    torch.mul(theta, delta, out=theta_delta)
     at_zero = theta == 0
     torch.div(abs_delta, abs_theta, out=ratio).masked_fill_(at_zero, 0.0)
     zeros.copy_(at_zero)

@@ -90,15 +90,18 @@ def exact(values: FloatArray) -> tuple[float, float]:
     return float(weights @ ordered) / (n * mass), float(ordered[n - top_count(n) :].sum()) / mass
 
 
-def node_members(layer_of: Sequence[int]) -> list[list[int]]:
-    """Tensors of each of the T + L + 1 nodes, given the layer of each tensor: the tensors, the
-    layers, the whole.
+def node_members(layer_of: Sequence[int], block_of: Sequence[int]) -> list[list[int]]:
+    """Tensors of each of the T + L + B + 1 nodes, given the layer and the block of each tensor: the
+    tensors, the layers, the blocks, the whole.
     """
-    members: list[list[int]] = [[tensor] for tensor in range(len(layer_of))]
-    members += [[] for _ in range(max(layer_of) + 1)]
-    for tensor, layer in enumerate(layer_of):
-        members[len(layer_of) + layer].append(tensor)
-    return [*members, list(range(len(layer_of)))]
+    count = len(layer_of)
+    members: list[list[int]] = [[tensor] for tensor in range(count)]
+    for part_of in (layer_of, block_of):
+        first = len(members)
+        members += [[] for _ in range(max(part_of) + 1)]
+        for tensor, part in enumerate(part_of):
+            members[first + part].append(tensor)
+    return [*members, list(range(count))]
 
 
 def exact_nodes(

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from trace_core.concentration import exact_nodes, node_members
-from trace_core.histogram import Histogram, Tally
+from trace_core.histogram import Histogram
+from trace_core.names import block_of, layer_of
+from trace_core.observed import Importances, Observed
 from trace_core.statistics import DISPLACEMENT, Array, FloatArray, Statistic
 from trace_core.trace import Trace
 
@@ -52,8 +54,12 @@ class Recording:
 
     def __init__(self, trace: Trace) -> None:
         self._start = trace
-        layers = trace.layer_names
-        self._members = node_members([layers.index(layer) for layer in trace.layers])
+        layers, blocks = trace.layer_names, trace.block_names
+        self.members = node_members(
+            [layers.index(layer) for layer in trace.layers],
+            [blocks.index(block_of(layer)) for layer in trace.layers],
+        )
+        """Tensors of each node whose exact concentrations are kept."""
         self._steps = Rows(trace.steps)
         self._statistics = Rows(trace.statistics)
         self._learning_rates = Rows(trace.learning_rates)
@@ -77,8 +83,9 @@ class Recording:
         """Return a recording without observations, of tensors that are named as
         ``model.named_parameters()`` does.
         """
-        layers = tuple(name.rpartition(".")[0] for name in tensors)
-        count, nodes = len(tensors), len(tensors) + len(set(layers)) + 1
+        layers = tuple(map(layer_of, tensors))
+        count = len(tensors)
+        nodes = count + len(set(layers)) + len(set(map(block_of, layers))) + 1
         entries = np.zeros(0, np.int16), np.zeros(0, np.int64), np.zeros(0, np.float32)
         trace = Trace(
             steps=np.zeros(0, np.int64),
@@ -100,18 +107,22 @@ class Recording:
         return len(self._steps)
 
     def append(
-        self, step: int, learning_rates: FloatArray, active: list[int], statistics: FloatArray
+        self, step: int, learning_rates: FloatArray, parts: Sequence[Observed], *, histogram: bool
     ) -> None:
-        """Add an observation: learning rates of all T tensors, and statistics (n, columns) of the n
-        active ones.
+        """Add an observation: the learning rates of all T tensors, and what was read of those that
+        moved, none of them twice.
         """
         row = np.zeros(self._start.statistics.shape[1:])
-        if len(active) < len(row):
+        if sum(len(part.positions) for part in parts) < len(row):
             row[:, DISPLACEMENT:] = self._resting_displacements(step)
-        row[active] = statistics
+        for part in parts:
+            row[part.positions, : part.statistics.shape[1]] = part.statistics
+            row[part.positions, part.statistics.shape[1] :] = np.nan
         self._steps.append(np.array([step]))
         self._learning_rates.append(learning_rates[None])
         self._statistics.append(row[None])
+        if histogram:
+            self._append_importances(parts, row[:, Statistic.COUNT])
 
     def _resting_displacements(self, step: int) -> FloatArray:
         """Displacements of what stands still: as they were, and none where an anchor is new."""
@@ -119,23 +130,21 @@ class Recording:
         reached = np.array([anchor <= step for anchor in self._start.anchors], bool)
         return np.where(reached, np.where(np.isnan(before), 0.0, before), np.nan)
 
-    def append_histogram(
-        self, active: list[int], tally: Tally, small: dict[int, FloatArray]
-    ) -> None:
-        """Add the importance of the latest observation: its tally, and the values of small tensors
-        by position in ``active``.
-        """
-        latest = len(self) - 1
-        counts = self._statistics.since(latest)[0, :, Statistic.COUNT]
+    def _append_importances(self, parts: Sequence[Observed], counts: FloatArray) -> None:
+        """Add the importance of the latest observation, of whose tensors ``counts`` are active."""
+        found = [(part.positions, part.importances) for part in parts if part.importances]
         filled = np.zeros(len(counts), np.int64)
-        filled[active], *entries = tally.sparse()
-        nodes = exact_nodes(
-            {active[i]: values for i, values in small.items()}, counts, self._members
-        )
-        self._observations.append(np.array([latest]))
+        for positions, importances in found:
+            filled[positions] = importances.filled
+        if len(found) == 1 and found[0][1].nodes is not None:
+            nodes = found[0][1].nodes
+        else:
+            small = {i: values for _, part in found for i, values in part.small.items()}
+            nodes = exact_nodes(small, counts, self.members)
+        self._observations.append(np.array([len(self) - 1]))
         self._filled.append(filled[None])
         self._exact.append(nodes[None])
-        for rows, new in zip(self._entries, entries, strict=True):
+        for rows, new in zip(self._entries, _in_order(found), strict=True):
             rows.append(new)
 
     def trace(self) -> Trace:
@@ -172,3 +181,22 @@ class Recording:
             importance=start.importance,
             anchors=start.anchors,
         )
+
+
+def _in_order(found: Sequence[tuple[list[int], Importances]]) -> tuple[Array, Array, Array]:
+    """Return the entries (bins, counts, sums) of several parts, in the order of the tensors."""
+    if len(found) == 1:
+        only = found[0][1]
+        return only.bins, only.counts, only.sums
+    empty = (np.zeros(0, np.int16), np.zeros(0, np.int64), np.zeros(0, np.float32))
+    pieces: list[tuple[int, tuple[Array, Array, Array]]] = []
+    for positions, part in found:
+        stops = np.cumsum(part.filled)
+        for position, start, stop in zip(positions, stops - part.filled, stops, strict=True):
+            entries = slice(int(start), int(stop))
+            pieces.append((position, (part.bins[entries], part.counts[entries], part.sums[entries])))
+    pieces.sort(key=lambda piece: piece[0])
+    bins, counts, sums = (
+        np.concatenate([empty[k], *(piece[1][k] for piece in pieces)]) for k in range(3)
+    )
+    return bins, counts, sums

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-STATISTICS_VERSION = 1
+STATISTICS_VERSION = 2
 """Rises when the meaning, order or number of the statistics changes; part of a training's identity.
 """
 
@@ -47,17 +47,19 @@ class Statistic(IntEnum):
     """Σ|δ|"""
     SQ_DELTA = 4
     """Σδ²"""
-    RATIO = 5
+    THETA_DELTA = 5
+    """Σθδ"""
+    RATIO = 6
     """Σ|δ|/|θ| over the elements with θ ≠ 0"""
-    ZEROS = 6
+    ZEROS = 7
     """Number of elements with θ = 0"""
-    SYMMETRIC = 7
+    SYMMETRIC = 8
     """Σ|δ|/(|θ| + |θ'|), with 0/0 = 0"""
-    C = 8
+    C = 9
     """Σc"""
-    SQ_C = 9
+    SQ_C = 10
     """Σc²"""
-    C_LOG_C = 10
+    C_LOG_C = 11
     """Σ c ln c, with 0 ln 0 = 0"""
 
 

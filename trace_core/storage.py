@@ -23,7 +23,7 @@ from trace_core.statistics import DISPLACEMENT, STATISTICS_VERSION, Array
 if TYPE_CHECKING:
     from trace_core.trace import Trace
 
-FORMAT = 1
+FORMAT = 2
 """Rises when a file's layout changes."""
 _HEADER = "tracerank_trace"
 _ARRAYS = ("steps", "sizes", "statistics", "learning_rates", "exact")
@@ -55,7 +55,7 @@ def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[st
         len(trace.tensors),
         len(trace.histogram.observations),
     )
-    nodes = tensors + len(trace.layer_names) + 1
+    nodes = tensors + len(trace.layer_names) + len(trace.block_names) + 1
     expected = {
         "sizes": (tensors,),
         "statistics": (observations, tensors, DISPLACEMENT + len(trace.anchors)),

@@ -15,6 +15,7 @@ from trace_core import concentration, storage
 from trace_core import stability as stabilities
 from trace_core.errors import TraceError, look_up, require_known
 from trace_core.histogram import Histogram
+from trace_core.names import block_of
 from trace_core.statistics import (
     DISPLACEMENT,
     Array,
@@ -68,8 +69,8 @@ class Trace:
     histogram: Histogram
     """Importance of each tensor at H of the observations."""
     exact: FloatArray
-    """(H, T + L + 1, 2) exact `gini` and `top_mass` of the small among the T tensors, L layers and
-    the whole.
+    """(H, T + L + B + 1, 2) exact `gini` and `top_mass` of the small among the T tensors, L layers, B
+    blocks and the whole.
     """
     every: int
     """Optimiser steps from one observation to the next."""
@@ -86,6 +87,11 @@ class Trace:
     def layer_names(self) -> tuple[str, ...]:
         """The L layers, in the order of their first tensor."""
         return tuple(dict.fromkeys(self.layers))
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """The B blocks (see `trace_core.names.block_of`), in the order of their first tensor."""
+        return tuple(dict.fromkeys(map(block_of, self.layers)))
 
     # ---- parts of a trace
 
@@ -120,24 +126,41 @@ class Trace:
             )
         return self.rows(int(first), int(last))
 
+    def block(self, name: str) -> Trace:
+        """Return the trace of one block: what `trace_core.names.block_of` gathers."""
+        node = self._node(name, self.block_names, "block")
+        chosen = [i for i, layer in enumerate(self.layers) if block_of(layer) == name]
+        inside = dict.fromkeys(self.layers[i] for i in chosen)
+        layers = [len(self.tensors) + self.layer_names.index(layer) for layer in inside]
+        first = len(self.tensors) + len(self.layer_names)
+        return self._select(chosen, [*layers, first + node, first + node])
+
     def layer(self, name: str) -> Trace:
         """Return the trace of one layer: the path of a module that owns parameters itself."""
-        require_known(name, self.layer_names, "layer")
+        node = len(self.tensors) + self._node(name, self.layer_names, "layer")
         chosen = [i for i, layer in enumerate(self.layers) if layer == name]
-        return self._select(chosen, len(self.tensors) + self.layer_names.index(name))
+        return self._select(chosen, [node] * 3)
 
     def tensor(self, name: str) -> Trace:
         """Return the trace of one parameter tensor."""
-        require_known(name, self.tensors, "tensor")
-        index = self.tensors.index(name)
-        return self._select([index], index)
+        index = self._node(name, self.tensors, "tensor")
+        return self._select([index], [index] * 3)
+
+    def _node(self, name: str, names: tuple[str, ...], what: str) -> int:
+        return names.index(require_known(name, names, what))
+
+    def by_block(self) -> dict[str, Trace]:
+        """Return the trace of every block, by name."""
+        return {name: self.block(name) for name in self.block_names}
 
     def by_layer(self) -> dict[str, Trace]:
         """Return the trace of every layer, by name."""
         return {name: self.layer(name) for name in self.layer_names}
 
-    def _select(self, chosen: list[int], node: int) -> Trace:
-        # What is chosen lies in one layer, so that layer and the whole are the same node.
+    def _select(self, chosen: list[int], above: list[int]) -> Trace:
+        """Return the trace of some tensors, given the nodes that are the part's layers, blocks and
+        whole.
+        """
         return replace(
             self,
             tensors=tuple(self.tensors[i] for i in chosen),
@@ -146,7 +169,7 @@ class Trace:
             statistics=self.statistics[:, chosen],
             learning_rates=self.learning_rates[:, chosen],
             histogram=self.histogram.select(chosen),
-            exact=self.exact[:, [*chosen, node, node]],
+            exact=self.exact[:, [*chosen, *above]],
         )
 
     # ---- one value per observation
