@@ -41,8 +41,8 @@ def adaptive_alphas(
 
     Only observations at which both components are defined count, so that both are read at the same
     points. Give NaN where an explainability was not measured rather than carry the last one on:
-    on digits, carrying on took α up to 3 times as far from that of a histogram at every step, and
-    to 0 or 1 where a window held one value only.
+    on digits with a histogram every 4 to 16 steps, carrying on took α 1.1 to 2.9 times as far from
+    that of a histogram at every step, and a window that holds one value only has an α of 1.
 
     Args:
         stability: shape (O,), one value per observation, NaN where undefined.

@@ -6,11 +6,11 @@ two lines are identical, for every α alike: the denominator of τ-b,
 ``sqrt((n₀ − n₁)(n₀ − n₂))``, is one number over all open intervals, and the best interval is the
 one of the largest *integer* C − D (concordant less discordant pairs). No float is compared.
 
-The crossings themselves and the ends 0 and 1 lie in no open interval, and no α inside one is better
-than the best. A crossing may be: C − D is there the mean of its two neighbours', but the t pairs
-that cross are tied in score, and τ-b grows by up to sqrt((n₀ − n₁) / (n₀ − n₁ − t)), as where they
-are tied in the metric too. At an end C − D itself may be higher. Neither is a candidate (design
-§4.6): an α that is good only by the ties it makes says nothing of its neighbours on either side.
+No α inside an open interval is better than the best interval, but the crossings and the ends 0 and
+1 lie in none. A crossing may be better: C − D is there the mean of its two neighbours', but the t
+pairs that cross are tied in score, and τ-b grows by up to sqrt((n₀ − n₁) / (n₀ − n₁ − t)), as where
+they are tied in the metric too. At an end C − D itself may be higher. Neither is a candidate
+(design §4.6): an α that is good only by the ties it makes says nothing of those on either side.
 """
 
 import math

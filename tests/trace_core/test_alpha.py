@@ -132,6 +132,12 @@ def test_of_equal_widths_the_lowest_interval_is_taken():
     assert fit.tau is None
 
 
+def test_widths_that_are_equal_in_floats_are_told_apart():
+    almost = 1 - 2.0**-53
+    assert PairSweep([0.0, 1.0], [almost, 0.0], [0.5, 0.5]).fit().stop == 1
+    assert PairSweep([0.0, almost], [1.0, 0.0], [0.5, 0.5]).fit().start == 0
+
+
 def test_of_equal_taus_the_widest_interval_is_taken():
     # Models 0 and 1 tie in the metric and swap at 3/4; below it the interval is wider.
     fit = PairSweep([1.0, 0.9, 0.0], [0.5, 0.8, 0.0], [1.0, 1.0, 0.0]).fit()
