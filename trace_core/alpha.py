@@ -23,6 +23,7 @@ from trace_core.alpha_lines import (
     rank_steps,
     share_first,
 )
+from trace_core.errors import TraceError
 
 __all__ = [
     "DEFAULT_ALPHA",
@@ -47,6 +48,11 @@ __all__ = [
 
 DEFAULT_ALPHA = 0.5
 SCHEMES = ("std", "entropy", "cross_validated")
+# Components lie in [0, 1] and carry errors of 1e-16: less spread than this is none. Normalised, it
+# would weigh as much as any other.
+_ROUNDING = 1e-14
+# Inside a narrower interval, scores in floats order the crossing models by their rounding.
+_NARROWEST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class AlphaChoice:
 
     @property
     def depends_on_pool(self) -> bool:
-        """Whether another pool of models would have another α."""
+        """Whether α was taken from the pool: it was not if it is fixed, or fell back."""
         return self.source in SCHEMES
 
 
@@ -74,7 +80,7 @@ def parse_alpha(value: float | str) -> float | str:
     """A fixed α as a float in [0, 1], or the name of a scheme.
 
     Raises:
-        ValueError: if it is neither.
+        TraceError: if it is neither.
     """
     if isinstance(value, str) and value in SCHEMES:
         return value
@@ -83,7 +89,7 @@ def parse_alpha(value: float | str) -> float | str:
     except ValueError:
         number = float("nan")
     if not 0 <= number <= 1:
-        raise ValueError(
+        raise TraceError(
             f"alpha is {value!r}: it must be a number from 0 to 1, or one of {', '.join(SCHEMES)}"
         )
     return number
@@ -93,8 +99,8 @@ def _normalised(values: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Each pool (last axis) brought to [0, 1] by its minimum and maximum; which are constant."""
     low = values.min(axis=-1, keepdims=True)
     span = values.max(axis=-1, keepdims=True) - low
-    constant = span == 0
-    return (values - low) / np.where(constant, 1.0, span), constant[..., 0]
+    constant = span <= _ROUNDING
+    return np.where(constant, 0.0, values - low) / np.where(constant, 1.0, span), constant[..., 0]
 
 
 def _balance(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -115,7 +121,8 @@ def std_alpha(stability: npt.ArrayLike, explainability: npt.ArrayLike) -> FloatA
         explainability: the same shape.
 
     Returns:
-        Shape (...), in [0, 1]. A constant component weighs 0; if both are constant, 0.5.
+        Shape (...), in [0, 1]. A component that is constant to 1e-14 weighs 0; if both are, 0.5.
+        So it is with two models, unless one component is constant.
     """
     first, _ = _normalised(np.asarray(stability, dtype=np.float64))
     second, _ = _normalised(np.asarray(explainability, dtype=np.float64))
@@ -127,15 +134,15 @@ def entropy_alpha(stability: npt.ArrayLike, explainability: npt.ArrayLike) -> Fl
 
     p is a min–max-normalised column divided by its sum: the more unevenly a component is spread
     over the models, the more it weighs (Hwang and Yoon, 1981, Multiple Attribute Decision
-    Making, §3.2, after Shannon).
+    Making; they take the shares of the raw values, which a constant added to a column changes).
 
     Args:
         stability: shape (..., M), M ≥ 1: one pool, or many at once.
         explainability: the same shape.
 
     Returns:
-        Shape (...), in [0, 1]. A constant component weighs 0; if both are constant, 0.5. With
-        two models, every component that varies has d = 1.
+        Shape (...), in [0, 1]. A component that is constant to 1e-14 weighs 0; if both are, 0.5.
+        With two models, every component that varies has d = 1.
     """
 
     def divergence(values: npt.ArrayLike) -> FloatArray:
@@ -165,9 +172,9 @@ def common_alpha(
     """The one α at which a pool of models is compared.
 
     ``cross_validated`` takes the α whose order of the models agrees best with the validation
-    metric, and keeps it only if the leave-pair-out interval on the test metric lies above 0;
-    else α is 0.5 and ``note`` says why. Fitting α to performance tends to delete the component
-    that disagrees with performance.
+    metric, and keeps it only if the leave-pair-out interval on the test metric lies above 0 and
+    the α are not too close together for floats; else α is 0.5 and ``note`` says why. Fitting α to
+    performance tends to delete the component that disagrees with performance.
 
     Args:
         scheme: a number in [0, 1] (also as text), ``std``, ``entropy`` or ``cross_validated``.
@@ -180,7 +187,7 @@ def common_alpha(
         The α with its source; 0.5 for an empty pool under a scheme.
 
     Raises:
-        ValueError: for an α that is none of these; for components that are not finite vectors
+        TraceError: for an α that is none of these; for components that are not finite vectors
             of one length; for ``cross_validated`` without both metrics.
     """
     value = parse_alpha(scheme)
@@ -189,7 +196,7 @@ def common_alpha(
         return AlphaChoice(value, "fixed", f"α is fixed at {value:g}")
     if value == "cross_validated":
         if validation is None or test is None:
-            raise ValueError("cross_validated needs the validation and the test metric")
+            raise TraceError("cross_validated needs the validation and the test metric")
         return _cross_validated(first, second, validation, test)
     if not len(first):
         return AlphaChoice(DEFAULT_ALPHA, value, "there is no model to take α from")
@@ -204,12 +211,12 @@ def _cross_validated(
     models = len(first)
     if models < MINIMUM_MODELS:
         return _fallback(f"{models} eligible models are too few for it: it needs {MINIMUM_MODELS}")
-    outcomes = np.asarray(test, dtype=np.float64)
-    if not np.isfinite(outcomes).all():
-        return _fallback("the test metric of some models is missing or not finite")
+    for name, metric in (("validation", validation), ("test", test)):
+        if not np.isfinite(np.asarray(metric, dtype=np.float64)).all():
+            return _fallback(f"the {name} metric of some models is missing or not finite")
     sweep = PairSweep(first, second, validation)
     fit = sweep.fit()
-    evidence = leave_pair_out(sweep, outcomes)
+    evidence = leave_pair_out(sweep, test)
     if fit.tau is None or evidence is None:
         return _fallback("models that do not differ leave nothing to fit α to", fit, evidence)
     found = (
@@ -220,6 +227,13 @@ def _cross_validated(
         return _fallback(f"the fitted α runs against the test metric: {found}", fit, evidence)
     if evidence.low <= 0:
         return _fallback(f"α carries no evidence: {found}, which includes 0", fit, evidence)
+    if fit.stop - fit.start < _NARROWEST:
+        return _fallback(
+            f"the best α lies between crossings only {float(fit.stop - fit.start):.1g} apart, too "
+            "close for scores in floats (components rounded to few decimals do that)",
+            fit,
+            evidence,
+        )
     alpha = float(fit.alpha)
     return AlphaChoice(
         alpha,

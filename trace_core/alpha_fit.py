@@ -5,6 +5,12 @@ against a metric is constant there. Inside an open interval a pair is tied in sc
 two lines are identical, for every α alike: the denominator of τ-b,
 ``sqrt((n₀ − n₁)(n₀ − n₂))``, is one number over all open intervals, and the best interval is the
 one of the largest *integer* C − D (concordant less discordant pairs). No float is compared.
+
+No α inside an open interval is better than the best interval, but the crossings and the ends 0 and
+1 lie in none. A crossing may be better: C − D is there the mean of its two neighbours', but the t
+pairs that cross are tied in score, and τ-b grows by up to sqrt((n₀ − n₁) / (n₀ − n₁ − t)), as where
+they are tied in the metric too. At an end C − D itself may be higher. Neither is a candidate
+(design §4.6): an α that is good only by the ties it makes says nothing of those on either side.
 """
 
 import math
@@ -15,7 +21,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from trace_core.alpha_lines import IntArray, columns, crossings
+from trace_core.alpha_lines import IntArray, columns, crossings, vector
 
 MINIMUM_MODELS = 20
 # Well above the rounding of a difference of two floats in [0, 1], far below any width that counts.
@@ -68,10 +74,10 @@ class PairSweep:
             metric: shape (M,), higher is better.
 
         Raises:
-            ValueError: for unequal lengths, or values that are not finite.
+            TraceError: for unequal lengths, or values that are not finite.
         """
         first, second = columns(stability, explainability)
-        target, _ = columns(metric, second)
+        target = vector(metric, "the metric that α is fitted to", len(first))
         found = crossings(first, second)
         inner = list(dict.fromkeys(each.alpha for each in found))
         self.models = len(first)
@@ -103,6 +109,11 @@ class PairSweep:
         # Each pair stands in the sums of both its models.
         self._total = self._per_model.sum(axis=0) // 2
         self._all_swaps = self._swaps.sum(axis=0) // 2
+
+    def balances(self) -> IntArray:
+        """C − D on every open interval between neighbouring ``points``, in order: shape (K,)."""
+        balances: IntArray = self._total.copy()
+        return balances
 
     def _without(self, pair: tuple[int, int] | None) -> tuple[IntArray, IntArray]:
         """C − D on every interval, and the swaps at its left end, among the models kept."""
@@ -173,6 +184,9 @@ def leave_pair_out(sweep: PairSweep, test: npt.ArrayLike) -> Evidence | None:
     simulated on pools of 20 to 60 whose scores said nothing of performance, it lay above 0 in 2
     to 5% of them.
 
+    It is evidence that the score at a fitted α orders models as the test metric does, and none
+    that another α would do worse: where both components follow performance, every α passes.
+
     Args:
         sweep: the pool, M models, and the validation metric that α is fitted to.
         test: shape (M,), the test metric, higher is better.
@@ -182,9 +196,9 @@ def leave_pair_out(sweep: PairSweep, test: npt.ArrayLike) -> Evidence | None:
         removal leaves no pair. O(M²·K).
 
     Raises:
-        ValueError: for another length than M, or values that are not finite.
+        TraceError: for another length than M, or values that are not finite.
     """
-    values, _ = columns(test, np.zeros(sweep.models))
+    values = vector(test, "the test metric", sweep.models)
     outcome = np.zeros((sweep.models, sweep.models))
     counted = np.not_equal.outer(values, values)
     for i, j in zip(*np.nonzero(np.triu(counted)), strict=True):

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from trace_core.errors import TraceError
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
@@ -37,24 +39,35 @@ class Span(NamedTuple):
     models: tuple[int, ...]
 
 
+def vector(values: npt.ArrayLike, name: str, models: int | None = None) -> FloatArray:
+    """One finite float64 value per model.
+
+    Raises:
+        TraceError: naming ``name``, if it is no vector (of ``models`` values), or holds a value
+            that is not finite.
+    """
+    column = np.asarray(values, dtype=np.float64)
+    if column.ndim != 1 or len(column) != (len(column) if models is None else models):
+        size = "" if models is None else f" of {models} values"
+        raise TraceError(
+            f"{name} must be a vector{size}, one per model; its shape is {column.shape}"
+        )
+    wrong = np.flatnonzero(~np.isfinite(column))
+    if len(wrong):
+        raise TraceError(f"{name} must be finite; at position {wrong[0]} it is {column[wrong[0]]}")
+    return column
+
+
 def columns(
     stability: npt.ArrayLike, explainability: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
     """Both components as float64 vectors of one length M.
 
     Raises:
-        ValueError: if they are not vectors of one length, or hold a value that is not finite.
+        TraceError: see :func:`vector`; or for unequal lengths.
     """
-    first = np.asarray(stability, dtype=np.float64)
-    second = np.asarray(explainability, dtype=np.float64)
-    if first.ndim != 1 or first.shape != second.shape:
-        raise ValueError(
-            "stability and explainability must be vectors of one length, got shapes "
-            f"{first.shape} and {second.shape}"
-        )
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise ValueError("stability and explainability must be finite")
-    return first, second
+    first = vector(stability, "stability")
+    return first, vector(explainability, "explainability", len(first))
 
 
 def scaled_integers(values: Sequence[float]) -> list[int]:
@@ -83,7 +96,7 @@ def crossings(stability: npt.ArrayLike, explainability: npt.ArrayLike) -> list[C
         At most M(M − 1)/2 crossings. O(M² log M).
 
     Raises:
-        ValueError: see :func:`columns`.
+        TraceError: see :func:`columns`.
     """
     first, second = columns(stability, explainability)
     # The difference of two floats never rounds to zero or past it, so these signs are exact.
@@ -103,7 +116,7 @@ def breakpoints(stability: npt.ArrayLike, explainability: npt.ArrayLike) -> list
     """The distinct α in (0, 1) at which some pair swaps, ascending.
 
     Raises:
-        ValueError: see :func:`columns`.
+        TraceError: see :func:`columns`.
     """
     return list(dict.fromkeys(each.alpha for each in crossings(stability, explainability)))
 
@@ -123,7 +136,7 @@ def leaders(stability: npt.ArrayLike, explainability: npt.ArrayLike) -> list[Spa
         of spans.
 
     Raises:
-        ValueError: see :func:`columns`.
+        TraceError: see :func:`columns`.
     """
     first, second = columns(stability, explainability)
     if not len(first):
@@ -159,7 +172,7 @@ def share_first(stability: npt.ArrayLike, explainability: npt.ArrayLike) -> Floa
         Shape (M,), in [0, 1], with sum 1 (to rounding) if M > 0.
 
     Raises:
-        ValueError: see :func:`columns`.
+        TraceError: see :func:`columns`.
     """
     shares = np.zeros(len(np.asarray(stability)))
     for span in leaders(stability, explainability):
@@ -182,7 +195,7 @@ def rank_steps(
         rank: 1 + the number of models that score higher. O(M log M), decided exactly.
 
     Raises:
-        ValueError: see :func:`columns`.
+        TraceError: see :func:`columns`.
     """
     first, second = columns(stability, explainability)
     s, e = _exact_lines(first, second)

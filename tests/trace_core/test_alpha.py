@@ -24,6 +24,7 @@ from trace_core.alpha import (
     std_alpha,
 )
 from trace_core.alpha_fit import _student_quantile
+from trace_core.errors import TraceError
 
 # Eighths tie often, so that equal lines, shared crossings and equal metrics all occur.
 eighths = st.integers(0, 8).map(lambda n: n / 8)
@@ -131,10 +132,36 @@ def test_of_equal_widths_the_lowest_interval_is_taken():
     assert fit.tau is None
 
 
+def test_widths_that_are_equal_in_floats_are_told_apart():
+    almost = 1 - 2.0**-53
+    assert PairSweep([0.0, 1.0], [almost, 0.0], [0.5, 0.5]).fit().stop == 1
+    assert PairSweep([0.0, almost], [1.0, 0.0], [0.5, 0.5]).fit().start == 0
+
+
 def test_of_equal_taus_the_widest_interval_is_taken():
     # Models 0 and 1 tie in the metric and swap at 3/4; below it the interval is wider.
     fit = PairSweep([1.0, 0.9, 0.0], [0.5, 0.8, 0.0], [1.0, 1.0, 0.0]).fit()
     assert (fit.start, fit.stop) == (0, breakpoints([1.0, 0.9], [0.5, 0.8])[0])
+
+
+def test_a_crossing_itself_may_have_a_higher_tau_and_is_no_candidate():
+    # Models 0 and 1 tie in the metric: where they cross, one pair fewer is untied in score.
+    S, E, metric = [1.0, 0.75, 0.0], [0.5, 0.75, 0.0], [1.0, 1.0, 0.0]
+    sweep = PairSweep(S, E, metric)
+    assert sweep.points == [0, Fraction(1, 2), 1]
+    assert sweep.balances().tolist() == [2, 2]
+    assert sweep.fit().tau == pytest.approx(2 / sqrt(3 * 2))
+    assert squared_tau(S, E, metric, Fraction(1, 2)) == 1
+
+
+def test_an_end_itself_may_have_a_higher_balance_and_is_no_candidate():
+    # Models 0 and 1 tie in explainability, and every α above 0 orders them against the metric.
+    S, E, metric = [0.5, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 2.0]
+    sweep = PairSweep(S, E, metric)
+    assert sweep.points == [0, 1]
+    assert sweep.balances().tolist() == [1]
+    assert squared_tau(S, E, metric, 0) == Fraction(2 * 2, 2 * 3)
+    assert sweep.fit().tau == pytest.approx(1 / 3)
 
 
 def test_evidence_agrees_with_a_slow_leave_pair_out():
@@ -202,7 +229,8 @@ def test_cross_validated_falls_back_when_it_runs_against_the_test_metric():
     ("change", "reason"),
     [
         (lambda S, E, v, t: (S[:19], E[:19], v[:19], t[:19]), "19 eligible models are too few"),
-        (lambda S, E, v, t: (S, E, v, np.where(t == t[0], np.nan, t)), "missing"),
+        (lambda S, E, v, t: (S, E, v, np.where(t == t[0], np.nan, t)), "test metric of some"),
+        (lambda S, E, v, t: (S, E, np.where(v == v[0], np.nan, v), t), "validation metric of some"),
         (lambda S, E, v, t: (S, E, v, 0 * t), "nothing to fit"),
         (lambda S, E, v, t: (S, E, 0 * v, t), "nothing to fit"),
         (lambda S, E, v, t: (0 * S, 0 * E, v, t), "nothing to fit"),
@@ -215,8 +243,37 @@ def test_cross_validated_says_why_it_cannot_be_made(change, reason):
     assert reason in choice.note
 
 
+def test_twenty_models_are_enough_for_cross_validated():
+    S, E, validation, test = informative_pool(20)
+    choice = common_alpha("cross_validated", S, E, validation=validation, test=test)
+    assert choice.source == "cross_validated"
+
+
+def test_cross_validated_falls_back_where_floats_cannot_hold_the_best_alpha():
+    # 0.1 is no binary fraction: lines that cross together in decimals cross 1e-17 apart or less.
+    rng = np.random.default_rng(20)
+    S, E = rng.random((2, 40)).round(1)
+    validation = 0.5 * S + 0.5 * E + 0.05 * rng.random(40)
+    test = validation + 0.05 * rng.random(40)
+    choice = common_alpha("cross_validated", S, E, validation=validation, test=test)
+    assert not choice.fit.start < Fraction(float(choice.fit.alpha)) < choice.fit.stop
+    assert choice.evidence.low > 0
+    assert (choice.alpha, choice.source) == (0.5, "cross_validated: fallback")
+    assert "too close for scores in floats" in choice.note
+
+
+def test_evidence_says_nothing_against_another_alpha():
+    rng = np.random.default_rng(0)
+    quality = rng.random(30)
+    S, E, validation, test = quality + 0.2 * rng.standard_normal((4, 30))
+    choice = common_alpha("cross_validated", S, E, validation=validation, test=test)
+    order = np.sign(np.subtract.outer(S + E, S + E) * np.subtract.outer(test, test))
+    assert choice.source == "cross_validated"
+    assert order[np.triu_indices(30, 1)].mean() > choice.evidence.low
+
+
 def test_cross_validated_needs_both_metrics():
-    with pytest.raises(ValueError, match="needs the validation and the test metric"):
+    with pytest.raises(TraceError, match="needs the validation and the test metric"):
         common_alpha("cross_validated", [0.1, 0.2], [0.1, 0.2])
 
 
@@ -293,6 +350,30 @@ def test_constant_components_weigh_nothing(formula):
     assert formula([0.1], [0.2]) == 0.5
 
 
+def test_critic_of_two_criteria_is_std_alpha():
+    components = np.random.default_rng(4).random((2, 9))
+    low, high = components.min(axis=1), components.max(axis=1)
+    scaled = (components - low[:, None]) / (high - low)[:, None]
+    information = scaled.std(axis=1) * (1 - np.corrcoef(scaled)).sum(axis=1)
+    assert std_alpha(*components) == pytest.approx(information[0] / information.sum())
+
+
+@pytest.mark.parametrize("formula", [std_alpha, entropy_alpha])
+def test_rounding_is_no_spread(formula):
+    # Hoyer's index of equal importances is 0, or 2e-16 in a model of another size.
+    assert formula([0.1, 0.4, 0.2], [0.0, 1.9e-16, 0.0]) == 1
+    assert formula([0.1, 0.4, 0.2], [0.3, 0.3, 0.3 + 1e-12]) < 0.6
+
+
+@pytest.mark.parametrize("scheme", ["std", "entropy"])
+def test_a_model_that_joins_last_may_turn_the_order_of_the_others(scheme):
+    S, E = np.array([0.80, 0.60, 0.70]), np.array([0.40, 0.59, 0.40])
+    two, three = (common_alpha(scheme, S[:m], E[:m]).alpha for m in (2, 3))
+    assert two * S[0] + (1 - two) * E[0] > two * S[1] + (1 - two) * E[1]
+    scores = three * S + (1 - three) * E
+    assert scores[1] > scores[0] > scores[2]
+
+
 @pytest.mark.parametrize("formula", [std_alpha, entropy_alpha])
 def test_many_pools_at_once(formula):
     S, E = np.random.default_rng(0).random((2, 5, 7))
@@ -312,12 +393,22 @@ def test_common_alpha_of_the_simple_schemes():
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan"), "critic", "nan", ""])
 def test_a_wrong_alpha_names_the_valid_ones(bad):
-    with pytest.raises(ValueError, match="a number from 0 to 1, or one of std, entropy"):
+    with pytest.raises(TraceError, match="a number from 0 to 1, or one of std, entropy"):
         parse_alpha(bad)
 
 
 def test_wrong_components_are_refused():
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(TraceError, match="explainability must be a vector of 2 values"):
         leaders([0.1, 0.2], [0.1])
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(TraceError, match="stability must be a vector, one per model"):
+        leaders([[0.1, 0.2]], [[0.1, 0.2]])
+    with pytest.raises(TraceError, match="stability must be finite; at position 1 it is nan"):
         breakpoints([0.1, float("nan")], [0.1, 0.2])
+
+
+def test_wrong_metrics_are_refused_by_their_name():
+    S, E = [0.1, 0.2, 0.4], [0.2, 0.1, 0.1]
+    with pytest.raises(TraceError, match="the metric that α is fitted to must be a vector of 3"):
+        PairSweep(S, E, [1.0, 2.0])
+    with pytest.raises(TraceError, match="the test metric must be finite; at position 2 it is inf"):
+        leave_pair_out(PairSweep(S, E, [1.0, 2.0, 3.0]), [1.0, 2.0, float("inf")])
