@@ -2,9 +2,9 @@
 
     rise(u) = mean over R shuffles π of L(θ with each tensor of u shuffled by π) − L(θ)
 
-Source: permutation importance (Breiman 2001, "Random Forests", section 10), with a unit's weights in
-the place of a feature's values. A shuffle keeps the distribution of each tensor and destroys which
-weight is where: it asks what the arrangement is worth, and not the scale.
+Source: permutation importance (Breiman 2001, "Random Forests", section 10), with the weights of a
+unit in the place of a feature's values. A shuffle keeps the distribution of each tensor and
+destroys which weight is where: it asks what the arrangement is worth, and not the scale.
 
 Cost: U × R + 1 forward passes. When to use: beside ablation, where zeros are too unlike any trained
 weight. A mean over few shuffles is noisy: compare rises with their spread between seeds. Shuffling

@@ -81,8 +81,10 @@ class Probe:
         return len(tree_flatten(self.batch)[0][0])
 
     def samples(self, start: int, stop: int) -> Any:
-        """Return samples ``start`` to ``stop`` (exclusive) as a batch; views, without gradients."""
-        return tree_map(lambda tensor: tensor[start:stop].detach(), self.batch)
+        """Return samples ``start`` to ``stop`` (exclusive) as a batch, copied: a model may write to
+        its inputs.
+        """
+        return tree_map(lambda tensor: tensor[start:stop].detach().clone(), self.batch)
 
     def scalar_loss(self, outputs: Any, batch: Any) -> Tensor:
         """Return the loss of these outputs. Raises TraceError if it isn't a scalar."""

@@ -81,4 +81,5 @@ def _members(named: Mapping[str, Tensor], unit: str) -> dict[str, list[str]]:
 
 def _loss(model: nn.Module, probe: Probe) -> float:
     with undisturbed(model) as inner, torch.no_grad():
-        return float(probe.scalar_loss(probe.forward(inner, probe.batch), probe.batch))
+        batch = probe.samples(0, probe.size)
+        return float(probe.scalar_loss(probe.forward(inner, batch), batch))
