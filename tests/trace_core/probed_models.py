@@ -45,7 +45,8 @@ class Noisy(nn.Module):
         self.drop = nn.Dropout(0.5)
         self.head = nn.Linear(8, 3)
         self.register_buffer("calls", torch.zeros(()))
-        self.register_buffer("mask", torch.ones(1).expand(5))
+        self.register_buffer("mask", torch.ones(5))
+        self.register_buffer("grid", torch.ones(1, dtype=torch.long).expand(5))  # can't be written
         self.seen = 0
         self.cache = None
 
@@ -56,6 +57,29 @@ class Noisy(nn.Module):
         x.mul_(1.0 + 0.1 * random.random() + 0.1 * np.random.rand())  # noqa: NPY002
         self.cache = torch.relu(self.norm(self.first(x)))
         return self.head(dropout(self.drop(self.cache), 0.1, training=True))
+
+
+class Branching(nn.Module):
+    """Looks at its values, which vmap can't trace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(INPUTS, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x if x.sum() > 0 else 2 * x)
+
+
+class Hiding(nn.Module):
+    """Uses a weight by a way round that replaces none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(INPUTS, 3)
+        self.aside = [self.head.weight]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x) + x @ self.aside[0].T
 
 
 class Encoded(nn.Module):

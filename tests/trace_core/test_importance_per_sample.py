@@ -7,7 +7,9 @@ import pytest
 import torch
 from probed_models import (
     MODELS,
+    Branching,
     Encoded,
+    Hiding,
     assert_close,
     classify,
     encoded_probe,
@@ -161,29 +163,6 @@ def test_a_mean_square_error_needs_no_classes():
         "bias": ((2 * residual) ** 2).mean(0).numpy(),
     }
     assert_close(PROBED["fisher"](model, probe), wanted)
-
-
-class Branching(nn.Module):
-    """Looks at its values, which vmap can't trace."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(INPUTS, 3)
-
-    def forward(self, x):
-        return self.head(x if x.sum() > 0 else 2 * x)
-
-
-class Hiding(nn.Module):
-    """Uses a weight by a way round that replaces none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(INPUTS, 3)
-        self.aside = [self.head.weight]
-
-    def forward(self, x):
-        return self.head(x) + x @ self.aside[0].T
 
 
 class Sparse(nn.Module):

@@ -6,7 +6,9 @@ import pytest
 import torch
 from probed_models import (
     MODELS,
+    Branching,
     Encoded,
+    Hiding,
     Noisy,
     assert_unchanged,
     classify,
@@ -21,6 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from trace_core import TraceError
 from trace_core.importance import ELEMENTWISE, ESTIMATORS, IMPORTANCES, PROBED, Probe
+from trace_core.importance.probe import call_model
 
 
 def options(estimator):
@@ -204,14 +207,22 @@ def test_hooks_on_gradients_are_the_trainings(estimator):
     hook.remove()
 
 
+def in_bfloat16(model, batch):
+    with torch.autocast("cpu", torch.bfloat16):
+        return model(batch[0]).float()
+
+
 @pytest.mark.parametrize("estimator", PROBED)
-def test_grad_mode_and_autocast_of_the_caller_dont_matter(estimator):
-    model, probe = make(mlp, torch.float32), make_probe(4, torch.float32)
+@pytest.mark.parametrize("kind", [mlp, Hiding, Branching])
+@pytest.mark.parametrize("forward", [call_model, in_bfloat16])
+def test_grad_mode_and_autocast_of_the_caller_dont_matter(estimator, kind, forward):
+    model, x = make(kind, torch.float32), make_probe(4, torch.float32).batch
+    probe = Probe(x, classify, forward)
     wanted = estimate(estimator, model, probe)
     with torch.no_grad():
         assert_unchanged(dict(wanted), dict(estimate(estimator, model, probe)))
     with torch.autocast("cpu", torch.bfloat16):
-        model(probe.batch[0])  # autocast keeps the weights' casts from here on
+        model(x[0])  # autocast keeps the weights' casts from here on
         assert_unchanged(dict(wanted), dict(estimate(estimator, model, probe)))
 
 
@@ -229,13 +240,21 @@ def test_a_batch_may_be_a_dict_and_outputs_have_logits(estimator):
 def test_wrappers_are_looked_through(estimator):
     model, probe = make(mlp), make_probe(4)
     wanted = dict(estimate(estimator, model, probe))
-    compiled = torch.compile(model, backend="eager")
+    compilations = []
+
+    def backend(graph, inputs):
+        compilations.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=backend)
     compiled(probe.batch[0])
+    assert len(compilations) == 1
     found = estimate(estimator, compiled, probe)
     assert_unchanged({f"_orig_mod.{name}": c for name, c in wanted.items()}, dict(found))
     inside = nn.Sequential(compiled, nn.Identity())
     found = estimate(estimator, inside, probe)
     assert_unchanged({f"0._orig_mod.{name}": c for name, c in wanted.items()}, dict(found))
+    assert len(compilations) == 1
 
 
 # ---- the registry
