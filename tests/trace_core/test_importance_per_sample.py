@@ -90,7 +90,7 @@ def test_samples_may_be_permuted_chunked_and_split(estimator):
 def test_by_default_chunks_bound_the_gradients_that_are_held(monkeypatch):
     model, sizes = make(mlp), []
     elements = sum(parameter.numel() for parameter in model.parameters())
-    probe = make_probe(7)
+    probe = make_probe(11)
     original = Probe.samples
 
     def counted(self, start, stop):
@@ -99,9 +99,12 @@ def test_by_default_chunks_bound_the_gradients_that_are_held(monkeypatch):
         return part
 
     monkeypatch.setattr(Probe, "samples", counted)
-    monkeypatch.setattr(per_sample_module, "GRADIENTS_HELD", 3 * elements)
-    PROBED["fisher"](model, probe)
-    assert sizes == [3, 3, 1]
+    monkeypatch.setattr(per_sample_module, "GRADIENTS_HELD", 8 * elements)
+    assert PROBED["fisher"](model, probe).method == "vmap"
+    assert sizes == [8, 3]
+    monkeypatch.setattr(per_sample_module, "GRADIENTS_HELD", 8 * elements - 1)
+    assert PROBED["fisher"](model, probe).method == "loop"
+    assert PROBED["fisher"](model, probe, chunk=2).method == "vmap"
 
 
 def test_tied_weights_count_once_with_both_uses():

@@ -22,8 +22,16 @@ from trace_core.importance.probe import Probe, at_least_single, trainable
 from trace_core.importance.undisturbed import undisturbed
 
 METHODS = ("auto", "vmap", "loop")
-GRADIENTS_HELD = 1 << 25
-"""Most numbers that the gradients of a chunk of samples hold, if no chunk is asked for."""
+GRADIENTS_HELD = 1 << 23
+"""Most numbers that the gradients of a chunk of samples hold, if no chunk is asked for.
+
+Measured on a processor with 32 MiB of cache, 64 samples of a multilayer perceptron of 1.1 M
+parameters: 99 ms in chunks of 8, 291 in chunks of 16, 87 in the loop.
+"""
+WORTH_A_CHUNK = 8
+"""Fewest samples in a chunk for which vmap was about as quick as the loop or quicker, on four
+models of 0.1 to 1.1 M parameters: it has more to do for each call.
+"""
 
 
 class Estimate(dict[str, Tensor]):
@@ -68,7 +76,7 @@ def mean_over_samples(
 
     objective: (outputs, batch of one sample) → scalar.
     method: ``vmap``; ``loop``, one sample after the other; or ``auto``, which takes the loop where
-    vmap can't trace the model.
+    vmap can't trace the model, or where no chunk is asked for and less than `WORTH_A_CHUNK` fit.
     chunk: samples at a time under vmap; by default as many as `GRADIENTS_HELD` allows.
 
     Raises TraceError if the objective doesn't depend on any trainable parameter, for an unknown
@@ -78,7 +86,10 @@ def mean_over_samples(
     if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
         raise TraceError(f"chunk is {chunk!r}; it must be a whole number from 1")
     named = trainable(model)
-    chunk = chunk or max(1, GRADIENTS_HELD // sum(tensor.numel() for tensor in named.values()))
+    if chunk is None:
+        chunk = max(1, GRADIENTS_HELD // max(1, sum(tensor.numel() for tensor in named.values())))
+        if method == "auto" and chunk < WORTH_A_CHUNK:
+            method = "loop"
     if method != "loop":
         try:
             with undisturbed(model) as inner, torch.enable_grad():
