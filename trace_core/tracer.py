@@ -1,8 +1,9 @@
-"""Tracer: watches an optimiser's steps through its hooks; the training loop is unchanged."""
+"""Tracer: watches optimisers' steps through their hooks; the training loop is unchanged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -11,36 +12,48 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trace_core.collect import collect
-from trace_core.errors import TraceError, look_up
-from trace_core.importance import IMPORTANCES
+from trace_core import kernel
+from trace_core.anchors import Anchors
+from trace_core.errors import TraceError
+from trace_core.followed import Followed
+from trace_core.importance import Probe
 from trace_core.observation import Observation
+from trace_core.observed import Observed
 from trace_core.recording import Recording
+from trace_core.snapshots import Snapshots
+from trace_core.sources import source
 from trace_core.stability import TRAILING
-from trace_core.statistics import STATISTICS_VERSION
+from trace_core.statistics import STATISTICS_VERSION, FloatArray, Statistic
 from trace_core.storage import from_arrays, to_arrays
 from trace_core.trace import Trace
+from trace_core.watched import Watched
 
-ANCHORED_BELOW = 10_000_000
-"""Elements of a model from which no copy of its first parameters is kept unless asked for."""
-
-
-_STATE = {"identity", "step", "arrays", "origins"}
+_STATE = {"identity", "step", "arrays", "anchors", "source"}
+_IMPORTANCE = [Statistic.C, Statistic.SQ_C, Statistic.C_LOG_C]
 
 
 class Tracer:
-    """Records the statistics of ``model``'s parameters at the steps of ``optimizer``.
+    """Records the statistics of ``model``'s parameters at the steps of one or several optimisers.
 
-    importance: name of an estimator in `trace_core.importance.IMPORTANCES`.
+    importance: name of an estimator in `trace_core.importance.ESTIMATORS`, or of one registered.
     every: steps from one observation to the next; step 0 is observed.
-    histogram_every: observations from one histogram of the importance to the next.
-    anchors: observed steps before which a copy of the parameters is kept, from where displacements
-        are measured; by default step 0 if the model has under 10 million elements, none otherwise.
+    histogram_every: observations from one histogram of the importance to the next; by default 1,
+        and 100 for an importance that is estimated on a probe, which is estimated as often.
+    anchors: observed steps before which the place of the parameters is kept, from where
+        displacements are measured; by default step 0.
+    exact_directness: whether anchors keep a copy of the parameters; otherwise a sketch of under 1%
+        of its size, from which displacements between anchors are known to about 1%. By default
+        under 10 million elements.
+    probe: the samples for an importance that is estimated apart from the training.
+    masters: by name, the float32 copies that the optimiser steps instead of parameters of 16 bits.
     on_observation: called with an `Observation` after each observed step.
+
+    With several optimisers a step is a round: it ends when each has stepped, or when one of them is
+    about to step again. Steps that automatic mixed precision skips don't count.
 
     Weights, gradients and random generators are never touched: a training is bitwise the same
     without it. The gradient is read after the step, so that a closure's is seen. Beside the trace,
-    a copy of the optimiser's parameters is held, one more per anchor, and tiles of a fixed size
+    a copy of the optimisers' parameters is held, what the anchors keep, and tiles of a fixed size
     while a step is read.
 
     Raises TraceError for a model without trainable parameters or with complex ones, an optimiser
@@ -51,136 +64,130 @@ class Tracer:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Sequence[Optimizer],
         *,
         importance: str = "taylor",
         every: int = 1,
-        histogram_every: int = 1,
-        anchors: Sequence[int] | None = None,
+        histogram_every: int | None = None,
+        anchors: Sequence[int] = (0,),
+        exact_directness: bool | None = None,
+        probe: Probe | None = None,
+        masters: Mapping[str, Tensor] | None = None,
         on_observation: Callable[[Observation], None] | None = None,
     ) -> None:
-        named = dict(model.named_parameters())
-        self._names = tuple(named)
-        self._parameters = tuple(named.values())
-        self._positions = {
-            id(parameter): position for position, parameter in enumerate(self._parameters)
-        }
-        self._kinds = [_kind(parameter) for parameter in self._parameters]
-        self._optimizer = optimizer
-        self._importance = look_up(importance, IMPORTANCES, "importance")
+        self._followed = Followed(model, masters)
         self._every = _at_least_one("every", every)
+        self._source = source(importance, model, probe, every)
+        if histogram_every is None:
+            histogram_every = self._source.histogram_every
         self._histogram_every = _at_least_one("histogram_every", histogram_every)
-        sizes = [parameter.numel() for parameter in self._parameters]
-        if anchors is None:
-            anchors = (0,) if sum(sizes) < ANCHORED_BELOW else ()
-        self._anchors = self._checked_anchors(anchors)
+        self._anchors = Anchors(self._followed, anchors, every, exact_directness)
         self._on_observation = on_observation
-        self._require_traceable()
         self._recording = Recording.empty(
-            self._names, sizes, self._every, importance, self._anchors
+            self._followed.names, self._followed.sizes, every, importance, self._anchors.exact
         )
+        self._snapshots = Snapshots(self._followed)
+        optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        self._watched = [
+            Watched(each, self._followed, self._recording.members) for each in optimizers
+        ]
+        self._require_owned()
         self._step = 0
-        self._before: dict[int, Tensor] = {}
-        self._learning_rates: dict[int, float] = {}
-        self._origins: dict[int, dict[int, Tensor]] = {}
+        self._round: list[Observed] = []
+        self._opened = False
+        self._stepped: set[int] = set()
         self._hooks = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
+            hook
+            for index, each in enumerate(optimizers)
+            for hook in (
+                each.register_step_pre_hook(partial(self._before_step, index)),
+                each.register_step_post_hook(partial(self._after_step, index)),
+            )
         ]
 
-    def _checked_anchors(self, anchors: Sequence[int]) -> tuple[int, ...]:
-        for anchor in anchors:
-            if not isinstance(anchor, int) or anchor < 0 or anchor % self._every:
+    def _require_owned(self) -> None:
+        owners: dict[int, int] = {}
+        for index, watched in enumerate(self._watched):
+            if not watched.positions:
                 raise TraceError(
-                    f"anchors has {anchor!r}; an anchor is an observed step: "
-                    f"a multiple of every={self._every}, from 0"
+                    "the optimizer owns none of the model's parameters; give it those of this model"
                 )
-        return tuple(sorted(set(anchors)))
-
-    def _require_traceable(self) -> None:
-        if not any(parameter.requires_grad for parameter in self._parameters):
-            raise TraceError(
-                "the model has no trainable parameters; a trace needs one with requires_grad=True"
-            )
-        for name, parameter in zip(self._names, self._parameters, strict=True):
-            if not parameter.is_floating_point():
-                raise TraceError(
-                    f"parameter {name!r} is {parameter.dtype}; only real floating-point is traced"
-                )
-        if not self._owned():
-            raise TraceError(
-                "the optimizer owns none of the model's parameters; give it those of this model"
-            )
-
-    def _owned(self) -> dict[int, float]:
-        """Return the learning rate of each parameter of the model that the optimiser owns, in the
-        model's order.
-
-        Read anew at every observation, since groups may be added and schedules change the rate.
-        """
-        rates = {
-            self._positions[id(parameter)]: float(group.get("lr", np.nan))
-            for group in self._optimizer.param_groups
-            for parameter in group["params"]
-            if id(parameter) in self._positions
-        }
-        return dict(sorted(rates.items()))
+            for position in watched.positions:
+                if owners.setdefault(position, index) != index:
+                    raise TraceError(
+                        f"parameter {self._followed.names[position]!r} is owned by two of the "
+                        f"optimizers; each parameter must have one"
+                    )
+        if not owners:
+            raise TraceError("there is no optimizer to watch; give the one that trains this model")
 
     # ---- at each step
 
-    @torch.no_grad()
-    def _before_step(self, *_: Any) -> None:
+    def _before_step(self, index: int, *_: Any) -> None:
+        if index in self._stepped:
+            self._close_round()
         if self._step % self._every:
             return
-        self._learning_rates = self._owned()
-        for position in self._learning_rates:
-            parameter = self._parameters[position]
-            if _kind(parameter) != self._kinds[position]:
-                raise TraceError(
-                    f"parameter {self._names[position]!r} is {_describe(_kind(parameter))} at step "
-                    f"{self._step} and was {_describe(self._kinds[position])} when the tracer was "
-                    f"made; make the tracer after such changes"
-                )
-            if position not in self._before:
-                self._before[position] = torch.empty_like(parameter, requires_grad=False)
-        torch._foreach_copy_(
-            [self._before[position] for position in self._learning_rates],
-            [self._parameters[position] for position in self._learning_rates],
-        )
-        if self._step in self._anchors:
-            self._origins[self._step] = {}
-        for origin in self._origins.values():
-            # One that joins the optimiser after the anchor has stood still until now.
-            for position in self._learning_rates:
-                if position not in origin:
-                    origin[position] = self._before[position].clone()
+        watched = self._watched[index]
+        watched.read_groups()
+        self._snapshots.take(watched.positions, self._step)
+        self._anchors.reach(self._step, watched.positions, self._snapshots.before)
+        if not self._opened:
+            self._opened = True
+            self._source.begin(
+                self._named(self._snapshots.before),
+                anchor=self._step in self._anchors.steps,
+                histogram=self._histogram_due(),
+            )
 
-    def _after_step(self, *_: Any) -> None:
-        step, self._step = self._step, self._step + 1
-        if step % self._every:
+    def _histogram_due(self) -> bool:
+        return len(self._recording) % self._histogram_every == 0
+
+    def _named(self, tensors: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        return {self._followed.names[position]: tensor for position, tensor in tensors.items()}
+
+    def _after_step(self, index: int, *_: Any) -> None:
+        watched = self._watched[index]
+        if watched.skipped():
             return
-        gradients: dict[int, Tensor] = {}
-        for position in self._learning_rates:
-            gradient = self._parameters[position].grad
-            if gradient is not None and gradient.numel():
-                gradients[position] = gradient.to_dense() if gradient.is_sparse else gradient
-        active = list(gradients)
-        origins = [self._origins.get(anchor) for anchor in self._anchors]
-        collected = collect(
-            [self._before[position] for position in active],
-            [self._parameters[position] for position in active],
-            list(gradients.values()),
-            [None if origin is None else [origin[i] for i in active] for origin in origins],
-            self._importance,
-            histogram=len(self._recording) % self._histogram_every == 0,
+        if self._step % self._every == 0:
+            self._round.append(self._read(watched))
+        self._stepped.add(index)
+        if len(self._stepped) == len(self._watched):
+            self._close_round()
+
+    def _read(self, watched: Watched) -> Observed:
+        histogram = self._histogram_due()
+        observed = watched.read(
+            self._snapshots,
+            self._anchors.origins,
+            self._source,
+            refresh=self._every == 1,
+            histogram=histogram,
         )
-        learning_rates = np.full(len(self._names), np.nan)
-        learning_rates[list(self._learning_rates)] = list(self._learning_rates.values())
-        self._recording.append(step, learning_rates, active, collected.statistics)
-        if collected.tally is not None:
-            self._recording.append_histogram(active, collected.tally, collected.small)
-        if self._on_observation is not None:
+        if not self._source.known(histogram=histogram):
+            observed.statistics[:, _IMPORTANCE] = np.nan
+        return observed
+
+    def _close_round(self) -> None:
+        """Record what was read since the last round, and go on to the next."""
+        if self._opened:
+            histogram = self._histogram_due()
+            self._recording.append(
+                self._step, self._learning_rates(), self._round, histogram=histogram
+            )
+        observed, self._opened = self._opened, False
+        self._round = []
+        self._stepped.clear()
+        self._step += 1
+        if observed and self._on_observation is not None:
             self._on_observation(self._observe())
+
+    def _learning_rates(self) -> FloatArray:
+        first, *others = (watched.learning_rates for watched in self._watched)
+        for other in others:
+            first = np.where(np.isnan(first), other, first)
+        return first
 
     def _observe(self) -> Observation:
         return Observation.last_of(self._recording.tail(TRAILING))
@@ -188,13 +195,23 @@ class Tracer:
     # ---- what was seen
 
     @property
+    def kernel(self) -> str:
+        """What reads the parameters on the CPU: ``compiled (...)`` or ``torch``."""
+        return kernel.describe()
+
+    @property
     def latest(self) -> Observation | None:
-        """The last observation, None before the first; its cost doesn't grow with the run."""
+        """The last observation, None before the first; its cost doesn't grow with the run. Where
+        parameters are sharded, it is of this process's part of them.
+        """
         return self._observe() if len(self._recording) else None
 
     def trace(self) -> Trace:
-        """Return all that was observed so far; later steps don't change it."""
-        return self._recording.trace()
+        """Return all that was observed so far; later steps don't change it.
+
+        Where parameters are sharded every process must call it, and each gets the whole.
+        """
+        return self._anchors.complete(self._recording.trace(), self._step)
 
     def close(self) -> None:
         """Stop watching and let go of the copies of parameters; the trace stays. Closing twice is
@@ -202,8 +219,10 @@ class Tracer:
         """
         for hook in self._hooks:
             hook.remove()
-        self._before.clear()
-        self._origins.clear()
+        if self._stepped:
+            self._close_round()
+        self._snapshots.clear()
+        self._anchors.close(self._step)
 
     def __enter__(self) -> Tracer:
         return self
@@ -220,23 +239,21 @@ class Tracer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed training needs to go on with this trace, bitwise: tensors and
-        primitives alone.
+        primitives alone. A round that isn't complete is closed first.
         """
-        arrays = to_arrays(self.trace())
+        if self._stepped:
+            self._close_round()
+        arrays = to_arrays(self._recording.trace())
         return {
             "identity": self._identity(),
             "step": self._step,
             "arrays": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
-            "origins": {
-                anchor: {
-                    self._names[position]: tensor.clone() for position, tensor in origin.items()
-                }
-                for anchor, origin in self._origins.items()
-            },
+            "anchors": self._anchors.state_dict(),
+            "source": self._source.state_dict(),
         }
 
     def _identity(self) -> dict[str, Any]:
-        start = self.trace()
+        start = self._recording.trace()
         return {
             "statistics_version": STATISTICS_VERSION,
             "tensors": list(start.tensors),
@@ -245,7 +262,8 @@ class Tracer:
             "importance": start.importance,
             "every": self._every,
             "histogram_every": self._histogram_every,
-            "anchors": list(self._anchors),
+            "anchors": list(self._anchors.exact),
+            "sketched": list(self._anchors.sketched),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -268,25 +286,13 @@ class Tracer:
         arrays = {name: tensor.numpy(force=True) for name, tensor in state["arrays"].items()}
         self._recording = Recording(from_arrays(Trace, theirs, arrays))
         self._step = state["step"]
-        self._origins = {
-            anchor: {
-                position: origin[name].to(self._parameters[position].device, copy=True)
-                for position, name in enumerate(self._names)
-                if name in origin
-            }
-            for anchor, origin in state["origins"].items()
-        }
-
-
-Kind = tuple[torch.Size, torch.dtype, torch.device]
-
-
-def _kind(parameter: Tensor) -> Kind:
-    return parameter.shape, parameter.dtype, parameter.device
-
-
-def _describe(kind: Kind) -> str:
-    return f"{tuple(kind[0])} {kind[1]} on {kind[2]}"
+        self._round, self._opened = [], False
+        self._stepped.clear()
+        self._snapshots.clear()
+        self._anchors.load_state_dict(state["anchors"])
+        self._source.load_state_dict(state["source"])
+        for watched in self._watched:
+            watched.forget()
 
 
 def _at_least_one(name: str, value: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import is_not
 
 import numpy as np
@@ -17,6 +17,7 @@ from trace_core.kernel import library
 from trace_core.kernel.plan import DTYPES, FACTORS, Plan
 from trace_core.observed import Observed
 from trace_core.snapshots import Snapshots
+from trace_core.sources import Source
 from trace_core.statistics import FloatArray
 
 
@@ -55,6 +56,10 @@ class Watched:
             for positions, rate in zip(self._of_group, rates, strict=True):
                 self.learning_rates[positions] = rate
 
+    def forget(self) -> None:
+        """Let go of the buffers of the pass, since what they point at was replaced."""
+        self._plan = None
+
     def _positions_of(self, tensors: Sequence[Tensor]) -> list[int]:
         known, sizes = self._followed.position_of, self._followed.sizes
         positions = [known[id(tensor)] for tensor in tensors if id(tensor) in known]
@@ -72,17 +77,14 @@ class Watched:
         self,
         snapshots: Snapshots,
         origins: Sequence[Mapping[int, Tensor]],
-        importance: str,
-        given: Callable[[list[int], list[Tensor]], list[Tensor]] | None,
+        source: Source,
         *,
         refresh: bool,
         histogram: bool,
     ) -> Observed:
         """Read what the step just taken did.
 
-        ``given`` works the importance out, from the positions moved and their gradients, where it
-        isn't of one element's θ and g. With ``refresh`` the snapshots may become what the tensors
-        are, which is noted then.
+        With ``refresh`` the snapshots may become what the tensors are, which is noted then.
         """
         followed, before = self._followed, snapshots.before
         active, gradients = [], []
@@ -91,20 +93,27 @@ class Watched:
             if gradient is not None and position in before:
                 active.append(position)
                 gradients.append(gradient)
-        if given is not None:
-            gradients = given(active, gradients)
         after = [followed.local(position) for position in active]
+        names = [followed.names[position] for position in active]
+        given = source.values(
+            dict(zip(names, (before[position] for position in active), strict=True)),
+            dict(zip(names, after, strict=True)),
+            dict(zip(names, gradients, strict=True)),
+            histogram=histogram,
+        )
+        if given is not None:
+            gradients = [given[name] for name in names]
+        importance = source.name if given is None else "gradient"
         plan = self._fitting_plan(active, before, after, origins, gradients)
-        factors = FACTORS.get(importance) if given is None else FACTORS["gradient"]
+        factors = FACTORS.get(importance)
         if plan is None or factors is None:
-            elementwise = IMPORTANCES["gradient" if given is not None else importance]
             return collect(
                 active,
                 [before[position] for position in active],
                 after,
                 [g.to_dense() if g.is_sparse else g for g in gradients],
                 [[origin[position] for position in active] for origin in origins],
-                elementwise,
+                IMPORTANCES[importance],
                 histogram=histogram,
             )
         gradients = [

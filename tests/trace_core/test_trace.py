@@ -286,7 +286,7 @@ def test_a_newer_version_is_refused(trace, tmp_path, key):
     header[key] += 1
     with open(path, "wb") as file:
         np.savez(file, tracerank_trace=np.array(json.dumps(header)), **arrays)
-    with pytest.raises(TraceError, match=rf"t\.npz .* newer version.*{key} is 2.* reads 1"):
+    with pytest.raises(TraceError, match=rf"t\.npz .* newer version.*{key} is 3.* reads 2"):
         Trace.load(path)
 
 

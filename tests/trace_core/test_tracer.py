@@ -120,7 +120,7 @@ def test_directness_is_exact_from_each_anchor(anchors):
             path = sum((points[i + 1] - points[i]).norm() for i in range(start, stop))
             wanted = ((points[stop] - points[start]).norm() / path).item()
             found = trace.window(start, stop).stability("directness")
-            assert found == pytest.approx(wanted, rel=1e-9)
+            assert found == pytest.approx(wanted, rel=1e-7)  # float32 moves
     with pytest.raises(TraceError, match=f"step 2.*anchors at: {', '.join(map(str, anchors))}"):
         trace.window(2, 9).stability("directness")
 

@@ -1,0 +1,145 @@
+"""Where the importance of an observation comes from: one step's θ and g, a probe, or the path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trace_core.errors import TraceError, require_known
+from trace_core.importance import ESTIMATORS, IMPORTANCES, PROBED, Probe, SynapticIntelligence
+from trace_core.names import plain_name
+
+PATH = "synaptic_intelligence"
+
+
+class Source:
+    """Importance of single elements from θ before the step and the gradient that made it."""
+
+    histogram_every = 1
+    """Observations from one histogram to the next, unless the tracer is told otherwise."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def begin(self, parameters: Mapping[str, Tensor], *, anchor: bool, histogram: bool) -> None:
+        """An observed step is about to be taken with these parameters."""
+
+    def known(self, *, histogram: bool) -> bool:
+        """Whether an observation has an importance, with or without a histogram."""
+        return True
+
+    def values(
+        self,
+        before: Mapping[str, Tensor],
+        after: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        *,
+        histogram: bool,
+    ) -> dict[str, Tensor] | None:
+        """Return c of the tensors that a step moved; None where it follows from θ and g alone."""
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs of it."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+
+
+class ProbeSource(Source):
+    """An estimator of `PROBED`, made anew for each histogram and unknown between them."""
+
+    histogram_every = 100
+
+    def __init__(self, name: str, model: nn.Module, probe: Probe) -> None:
+        super().__init__(name)
+        self._model = model
+        self._probe = probe
+        self._options: dict[str, Any] = {}
+        self._found: dict[str, Tensor] = {}
+
+    def begin(self, parameters: Mapping[str, Tensor], *, anchor: bool, histogram: bool) -> None:
+        """Estimate, if a histogram is due."""
+        if not histogram:
+            return
+        found = PROBED[self.name](self._model, self._probe, **self._options)
+        if getattr(found, "method", None) == "loop":
+            self._options = {"method": "loop"}
+        self._found = {plain_name(name): values for name, values in found.items()}
+
+    def known(self, *, histogram: bool) -> bool:
+        """Whether a histogram was taken."""
+        return histogram
+
+    def values(
+        self,
+        before: Mapping[str, Tensor],
+        after: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        *,
+        histogram: bool,
+    ) -> dict[str, Tensor]:
+        """Return the estimate, and 1 where there is none."""
+        return {
+            name: self._found[name]
+            if histogram and name in self._found
+            else torch.ones_like(tensor, requires_grad=False)
+            for name, tensor in before.items()
+        }
+
+
+class PathSource(Source):
+    """Synaptic intelligence: accumulated at every observation, anew from each anchor."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__(PATH)
+        self._path = SynapticIntelligence()
+        self._every = every
+
+    def begin(self, parameters: Mapping[str, Tensor], *, anchor: bool, histogram: bool) -> None:
+        """Start anew at an anchor."""
+        if anchor:
+            self._path.restart(parameters)
+
+    def values(
+        self,
+        before: Mapping[str, Tensor],
+        after: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        *,
+        histogram: bool,
+    ) -> dict[str, Tensor]:
+        """Add the step, and return what has come together."""
+        self._path.update(before, after, gradients, float(self._every))
+        return self._path.values(after)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the path so far."""
+        return self._path.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on along the path."""
+        self._path.load_state_dict(state)
+
+
+def source(name: str, model: nn.Module, probe: Probe | None, every: int) -> Source:
+    """Return the source of an importance.
+
+    Raises TraceError for an unknown name, one that needs a probe without it, and a probe that
+    nothing needs.
+    """
+    require_known(name, {**ESTIMATORS, **IMPORTANCES}, "importance")
+    if (name in PROBED) != (probe is not None):
+        raise TraceError(
+            f"importance {name!r} needs samples to be estimated on: Tracer(..., probe=Probe(batch, "
+            "loss))"
+            if probe is None
+            else f"importance {name!r} takes no probe; those that do: {', '.join(PROBED)}"
+        )
+    if probe is not None:
+        return ProbeSource(name, model, probe)
+    return PathSource(every) if name == PATH else Source(name)
