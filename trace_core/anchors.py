@@ -34,17 +34,14 @@ class Anchors:
         self.exact = self.steps if exact else ()
         self.sketched = () if exact else self.steps
         self._origins: dict[int, dict[int, Tensor]] = {}
-        self._joined: set[int] = set()
-
-    @property
-    def origins(self) -> list[dict[int, Tensor]]:
+        self.origins: list[dict[int, Tensor]] = []
         """The copies of the exact anchors reached so far, by position."""
-        return list(self._origins.values())
 
     def reach(self, step: int, positions: Sequence[int], before: Mapping[int, Tensor]) -> None:
         """Take down where the tensors are before an observed step."""
         if step in self.exact and step not in self._origins:
             self._origins[step] = {}
+            self.origins = list(self._origins.values())
         for origin in self._origins.values():
             if len(origin) < len(before):
                 # One that joins the optimiser after the anchor has stood still until now.
@@ -77,3 +74,4 @@ class Anchors:
             }
             for anchor, origin in state["origins"].items()
         }
+        self.origins = list(self._origins.values())

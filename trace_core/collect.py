@@ -127,8 +127,11 @@ def collect(
     statistics[:, Statistic.COUNT] = sizes
     for tensors, tile_sums in sums:
         statistics[tensors, Statistic.COUNT + 1 :] += tile_sums.cpu().numpy().T
-    importances = None if tally is None else Importances(*tally.sparse(), small)
-    return Observed(positions, statistics, importances)
+    importances = None
+    if tally is not None:
+        filled, *entries = tally.sparse()
+        importances = Importances(filled[None], *entries, small)
+    return Observed(positions, statistics[None], importances)
 
 
 def _terms(

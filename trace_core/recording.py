@@ -5,6 +5,7 @@ written.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,8 @@ class Rows:
     def __len__(self) -> int:
         return self._length
 
-    def append(self, rows: Array) -> None:
-        """Add rows of the array's own shape and type."""
+    def extend(self, rows: Any) -> None:
+        """Add rows of the array's own shape."""
         stop = self._length + len(rows)
         if stop > len(self._buffer):
             larger = np.empty(
@@ -54,6 +55,7 @@ class Recording:
 
     def __init__(self, trace: Trace) -> None:
         self._start = trace
+        self._shape = trace.statistics.shape[1:]
         layers, blocks = trace.layer_names, trace.block_names
         self.members = node_members(
             [layers.index(layer) for layer in trace.layers],
@@ -106,46 +108,62 @@ class Recording:
         """Return the number of observations."""
         return len(self._steps)
 
-    def append(
-        self, step: int, learning_rates: FloatArray, parts: Sequence[Observed], *, histogram: bool
+    def extend(
+        self,
+        steps: Sequence[int],
+        learning_rates: Sequence[FloatArray],
+        with_histogram: Sequence[bool],
+        parts: Sequence[Observed],
     ) -> None:
-        """Add an observation: the learning rates of all T tensors, and what was read of those that
-        moved, none of them twice.
-        """
-        row = np.zeros(self._start.statistics.shape[1:])
-        if sum(len(part.positions) for part in parts) < len(row):
-            row[:, DISPLACEMENT:] = self._resting_displacements(step)
-        for part in parts:
-            row[part.positions, : part.statistics.shape[1]] = part.statistics
-            row[part.positions, part.statistics.shape[1] :] = np.nan
-        self._steps.append(np.array([step]))
-        self._learning_rates.append(learning_rates[None])
-        self._statistics.append(row[None])
-        if histogram:
-            self._append_importances(parts, row[:, Statistic.COUNT])
+        """Add K observations: of each its step, the learning rates of all T tensors, and whether a
+        histogram was taken; and what was read of the tensors that moved, none of them twice.
 
-    def _resting_displacements(self, step: int) -> FloatArray:
+        There may be several parts, or none, for one observation.
+        """
+        if len(parts) == 1 and parts[0].statistics.shape[1:] == self._shape:
+            rows = parts[0].statistics
+        else:
+            rows = self._assembled(steps, parts)
+        first = len(self._steps)
+        self._steps.extend(steps)
+        self._learning_rates.extend(learning_rates)
+        self._statistics.extend(rows)
+        taken = [row for row, taken in enumerate(with_histogram) if taken]
+        if taken:
+            self._observations.extend([first + row for row in taken])
+            self._extend_importances(parts, rows[taken])
+
+    def _assembled(self, steps: Sequence[int], parts: Sequence[Observed]) -> FloatArray:
+        """Return the statistics of all tensors, from those of the ones that moved."""
+        rows = np.zeros((len(steps), *self._shape))
+        rows[:, :, DISPLACEMENT:] = self._resting_displacements(steps)
+        for part in parts:
+            columns = part.statistics.shape[2]
+            rows[:, part.positions, :columns] = part.statistics
+            rows[:, part.positions, columns:] = np.nan
+        return rows
+
+    def _resting_displacements(self, steps: Sequence[int]) -> FloatArray:
         """Displacements of what stands still: as they were, and none where an anchor is new."""
         before = self._statistics.since(len(self) - 1)[0, :, DISPLACEMENT:] if len(self) else np.nan
-        reached = np.array([anchor <= step for anchor in self._start.anchors], bool)
+        reached = np.less_equal.outer(np.array(self._start.anchors, np.int64), steps).T[:, None]
         return np.where(reached, np.where(np.isnan(before), 0.0, before), np.nan)
 
-    def _append_importances(self, parts: Sequence[Observed], counts: FloatArray) -> None:
-        """Add the importance of the latest observation, of whose tensors ``counts`` are active."""
+    def _extend_importances(self, parts: Sequence[Observed], rows: FloatArray) -> None:
+        """Add the importance of the observations that have these statistics."""
         found = [(part.positions, part.importances) for part in parts if part.importances]
-        filled = np.zeros(len(counts), np.int64)
-        for positions, importances in found:
-            filled[positions] = importances.filled
         if len(found) == 1 and found[0][1].nodes is not None:
             nodes = found[0][1].nodes
         else:
             small = {i: values for _, part in found for i, values in part.small.items()}
-            nodes = exact_nodes(small, counts, self.members)
-        self._observations.append(np.array([len(self) - 1]))
-        self._filled.append(filled[None])
-        self._exact.append(nodes[None])
-        for rows, new in zip(self._entries, _in_order(found), strict=True):
-            rows.append(new)
+            nodes = exact_nodes(small, rows[0, :, Statistic.COUNT], self.members)[None]
+        filled = np.zeros(rows.shape[:2], np.int64)
+        for positions, importances in found:
+            filled[:, positions] = importances.filled
+        self._filled.extend(filled)
+        self._exact.extend(nodes)
+        for kept, new in zip(self._entries, _in_order(found), strict=True):
+            kept.extend(new)
 
     def trace(self) -> Trace:
         """Return all observations so far; later ones don't change it."""
@@ -184,15 +202,16 @@ class Recording:
 
 
 def _in_order(found: Sequence[tuple[list[int], Importances]]) -> tuple[Array, Array, Array]:
-    """Return the entries (bins, counts, sums) of several parts, in the order of the tensors."""
+    """Return the entries (bins, counts, sums) of the parts, in the order of the tensors."""
     if len(found) == 1:
         only = found[0][1]
         return only.bins, only.counts, only.sums
     empty = (np.zeros(0, np.int16), np.zeros(0, np.int64), np.zeros(0, np.float32))
     pieces: list[tuple[int, tuple[Array, Array, Array]]] = []
     for positions, part in found:
-        stops = np.cumsum(part.filled)
-        for position, start, stop in zip(positions, stops - part.filled, stops, strict=True):
+        filled = part.filled[0]
+        stops = np.cumsum(filled)
+        for position, start, stop in zip(positions, stops - filled, stops, strict=True):
             entries = slice(int(start), int(stop))
             pieces.append((position, (part.bins[entries], part.counts[entries], part.sums[entries])))
     pieces.sort(key=lambda piece: piece[0])

@@ -1,8 +1,9 @@
 """What the parameters were before the step: one copy of them, renewed only where they changed.
 
-PyTorch counts the writes to a tensor; where the count and the address are those of the last look,
-the copy is still right, and between two observed steps in a row nothing has to be read. A write
-through ``tensor.data`` is not counted: the next step's change then includes it.
+After a step the compiled pass leaves in the copies what it read. PyTorch counts the writes to a
+tensor; where count and address are those of that moment, the copy is still right before the next
+step. A write through ``tensor.data`` between the two is not counted: the step's change then includes
+it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from trace_core.followed import Followed
 
+_NEVER = (-1, 0)
+
 
 class Snapshots:
     """Copies of followed tensors by position."""
@@ -23,22 +26,25 @@ class Snapshots:
         self.before: dict[int, Tensor] = {}
         self._seen: dict[int, tuple[int, int]] = {}
 
-    @torch.no_grad()
     def take(self, positions: Sequence[int], step: int) -> None:
         """Bring the copies up to date, of the tensors that a step may move.
 
         Raises TraceError if a tensor is not of the shape, dtype and device that it was.
         """
-        tensors, sharded = self._followed.tensors, self._followed.sharded
-        stale = []
-        for position in positions:
-            tensor = tensors[position]
-            if not tensor.requires_grad and tensor.grad is None:
-                continue
-            if sharded or self._seen.get(position) != (tensor._version, tensor.data_ptr()):
-                stale.append(position)
-        if not stale:
-            return
+        tensors, seen = self._followed.tensors, self._seen
+        stale = [
+            position
+            for position in positions
+            if (tensor := tensors[position])._version != seen.get(position, _NEVER)[0]
+            or tensor.data_ptr() != seen[position][1]
+        ]
+        # One that is frozen stays stale, and isn't copied until it may move.
+        stale = [i for i in stale if tensors[i].requires_grad or tensors[i].grad is not None]
+        if stale:
+            self._renew(stale, step)
+
+    @torch.no_grad()
+    def _renew(self, stale: Sequence[int], step: int) -> None:
         for position in stale:
             self._followed.require_unchanged(position, step)
         local = [self._followed.local(position) for position in stale]
@@ -46,15 +52,21 @@ class Snapshots:
             if position not in self.before:
                 self.before[position] = torch.empty_like(tensor, requires_grad=False)
         torch._foreach_copy_([self.before[position] for position in stale], local)
-        self.note(stale)
+        # The step about to be taken may write without being counted, as fused optimisers do.
+        self.forget(stale)
 
     def note(self, positions: Sequence[int]) -> None:
         """Take down that the copies of these tensors are what the tensors are now."""
-        if self._followed.sharded:
-            return
+        if not self._followed.sharded:
+            tensors, seen = self._followed.tensors, self._seen
+            for position in positions:
+                tensor = tensors[position]
+                seen[position] = tensor._version, tensor.data_ptr()
+
+    def forget(self, positions: Sequence[int]) -> None:
+        """Take down that the copies of these tensors are to be made anew."""
         for position in positions:
-            tensor = self._followed.tensors[position]
-            self._seen[position] = tensor._version, tensor.data_ptr()
+            self._seen.pop(position, None)
 
     def clear(self) -> None:
         """Let go of the copies."""

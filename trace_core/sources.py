@@ -18,11 +18,26 @@ PATH = "synaptic_intelligence"
 class Source:
     """Importance of single elements from θ before the step and the gradient that made it."""
 
+    plain = True
+    """Whether it is known from θ and g at every observation; nothing else is asked then."""
     histogram_every = 1
     """Observations from one histogram to the next, unless the tracer is told otherwise."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs of it."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+
+
+class OtherSource(Source):
+    """Importance that has to be worked out otherwise, and is handed to the pass."""
+
+    plain = False
 
     def begin(self, parameters: Mapping[str, Tensor], *, anchor: bool, histogram: bool) -> None:
         """An observed step is about to be taken with these parameters."""
@@ -38,19 +53,12 @@ class Source:
         gradients: Mapping[str, Tensor],
         *,
         histogram: bool,
-    ) -> dict[str, Tensor] | None:
-        """Return c of the tensors that a step moved; None where it follows from θ and g alone."""
-        return None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training needs of it."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
+    ) -> dict[str, Tensor]:
+        """Return c of the tensors that a step moved, which ``gradients`` names."""
+        raise NotImplementedError
 
 
-class ProbeSource(Source):
+class ProbeSource(OtherSource):
     """An estimator of `PROBED`, made anew for each histogram and unknown between them."""
 
     histogram_every = 100
@@ -92,7 +100,7 @@ class ProbeSource(Source):
         }
 
 
-class PathSource(Source):
+class PathSource(OtherSource):
     """Synaptic intelligence: accumulated at every observation, anew from each anchor."""
 
     def __init__(self, every: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from trace_core import kernel
 from trace_core.anchors import Anchors
@@ -18,10 +18,9 @@ from trace_core.errors import TraceError
 from trace_core.followed import Followed
 from trace_core.importance import Probe
 from trace_core.observation import Observation
-from trace_core.observed import Observed
 from trace_core.recording import Recording
 from trace_core.snapshots import Snapshots
-from trace_core.sources import source
+from trace_core.sources import OtherSource, source
 from trace_core.stability import TRAILING
 from trace_core.statistics import STATISTICS_VERSION, FloatArray, Statistic
 from trace_core.storage import from_arrays, to_arrays
@@ -89,20 +88,20 @@ class Tracer:
         self._snapshots = Snapshots(self._followed)
         optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
         self._watched = [
-            Watched(each, self._followed, self._recording.members) for each in optimizers
+            Watched(each, self._followed, self._recording.members, self._flush)
+            for each in optimizers
         ]
         self._require_owned()
         self._step = 0
-        self._round: list[Observed] = []
-        self._opened = False
+        self._observed = 0
+        self._due = True
+        self._opened = self._histogram = False
         self._stepped: set[int] = set()
+        self._staged: list[tuple[int, FloatArray, bool]] = []
         self._hooks = [
             hook
             for index, each in enumerate(optimizers)
-            for hook in (
-                each.register_step_pre_hook(partial(self._before_step, index)),
-                each.register_step_post_hook(partial(self._after_step, index)),
-            )
+            for hook in self._hooked(each, index)
         ]
 
     def _require_owned(self) -> None:
@@ -123,73 +122,92 @@ class Tracer:
 
     # ---- at each step
 
-    def _before_step(self, index: int, *_: Any) -> None:
+    def _hooked(self, optimizer: Optimizer, index: int) -> tuple[RemovableHandle, RemovableHandle]:
+        # Most steps may not be observed, and hooks that do nothing must cost nothing.
+        def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if self._due or self._stepped:
+                self._before_step(index)
+
+        def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if "found_inf" not in optimizer.__dict__ or not self._watched[index].skipped():
+                self._after_step(index)
+
+        return optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
+
+    def _before_step(self, index: int) -> None:
         if index in self._stepped:
             self._close_round()
-        if self._step % self._every:
-            return
+            if not self._due:
+                return
         watched = self._watched[index]
         watched.read_groups()
-        self._snapshots.take(watched.positions, self._step)
-        self._anchors.reach(self._step, watched.positions, self._snapshots.before)
+        anchor = self._step in self._anchors.steps
+        if anchor or not watched.renewed():
+            self._snapshots.take(watched.positions, self._step)
+            self._anchors.reach(self._step, watched.positions, self._snapshots.before)
         if not self._opened:
             self._opened = True
-            self._source.begin(
-                self._named(self._snapshots.before),
-                anchor=self._step in self._anchors.steps,
-                histogram=self._histogram_due(),
-            )
-
-    def _histogram_due(self) -> bool:
-        return len(self._recording) % self._histogram_every == 0
+            self._histogram = self._observed % self._histogram_every == 0
+            if isinstance(self._source, OtherSource):
+                self._source.begin(
+                    self._named(self._snapshots.before), anchor=anchor, histogram=self._histogram
+                )
 
     def _named(self, tensors: Mapping[int, Tensor]) -> dict[str, Tensor]:
         return {self._followed.names[position]: tensor for position, tensor in tensors.items()}
 
-    def _after_step(self, index: int, *_: Any) -> None:
-        watched = self._watched[index]
-        if watched.skipped():
-            return
-        if self._step % self._every == 0:
-            self._round.append(self._read(watched))
-        self._stepped.add(index)
-        if len(self._stepped) == len(self._watched):
-            self._close_round()
-
-    def _read(self, watched: Watched) -> Observed:
-        histogram = self._histogram_due()
-        observed = watched.read(
-            self._snapshots,
-            self._anchors.origins,
-            self._source,
-            refresh=self._every == 1,
-            histogram=histogram,
-        )
-        if not self._source.known(histogram=histogram):
-            observed.statistics[:, _IMPORTANCE] = np.nan
-        return observed
+    def _after_step(self, index: int) -> None:
+        if self._opened:
+            self._watched[index].read(
+                self._snapshots,
+                self._anchors.origins,
+                self._source,
+                refresh=self._every == 1,
+                histogram=self._histogram,
+            )
+        if len(self._watched) > 1:
+            self._stepped.add(index)
+            if len(self._stepped) < len(self._watched):
+                return
+        self._close_round()
 
     def _close_round(self) -> None:
-        """Record what was read since the last round, and go on to the next."""
-        if self._opened:
-            histogram = self._histogram_due()
-            self._recording.append(
-                self._step, self._learning_rates(), self._round, histogram=histogram
-            )
-        observed, self._opened = self._opened, False
-        self._round = []
+        """End a step: what was read of it stays staged until enough has come together."""
+        step, self._step = self._step, self._step + 1
+        self._due = self._step % self._every == 0
         self._stepped.clear()
-        self._step += 1
-        if observed and self._on_observation is not None:
+        if not self._opened:
+            return
+        self._opened = False
+        self._observed += 1
+        self._staged.append((step, self._learning_rates(), self._histogram))
+        if self._on_observation is not None:
             self._on_observation(self._observe())
+        elif len(self._watched) > 1 or self._watched[0].full:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Record what is staged."""
+        if not self._staged:
+            return
+        steps, learning_rates, with_histogram = zip(*self._staged, strict=True)
+        self._staged.clear()
+        parts = [part for watched in self._watched if (part := watched.drain()) is not None]
+        if isinstance(self._source, OtherSource):
+            for row, histogram in enumerate(with_histogram):
+                if not self._source.known(histogram=histogram):
+                    for part in parts:
+                        part.statistics[row][:, _IMPORTANCE] = np.nan
+        self._recording.extend(steps, learning_rates, with_histogram, parts)
 
     def _learning_rates(self) -> FloatArray:
-        first, *others = (watched.learning_rates for watched in self._watched)
-        for other in others:
-            first = np.where(np.isnan(first), other, first)
-        return first
+        rates = self._watched[0].learning_rates
+        for watched in self._watched[1:]:
+            rates = np.where(np.isnan(rates), watched.learning_rates, rates)
+        return rates
 
     def _observe(self) -> Observation:
+        self._flush()
         return Observation.last_of(self._recording.tail(TRAILING))
 
     # ---- what was seen
@@ -204,13 +222,14 @@ class Tracer:
         """The last observation, None before the first; its cost doesn't grow with the run. Where
         parameters are sharded, it is of this process's part of them.
         """
-        return self._observe() if len(self._recording) else None
+        return self._observe() if self._observed else None
 
     def trace(self) -> Trace:
         """Return all that was observed so far; later steps don't change it.
 
         Where parameters are sharded every process must call it, and each gets the whole.
         """
+        self._flush()
         return self._anchors.complete(self._recording.trace(), self._step)
 
     def close(self) -> None:
@@ -221,6 +240,7 @@ class Tracer:
             hook.remove()
         if self._stepped:
             self._close_round()
+        self._flush()
         self._snapshots.clear()
         self._anchors.close(self._step)
 
@@ -243,6 +263,7 @@ class Tracer:
         """
         if self._stepped:
             self._close_round()
+        self._flush()
         arrays = to_arrays(self._recording.trace())
         return {
             "identity": self._identity(),
@@ -286,8 +307,11 @@ class Tracer:
         arrays = {name: tensor.numpy(force=True) for name, tensor in state["arrays"].items()}
         self._recording = Recording(from_arrays(Trace, theirs, arrays))
         self._step = state["step"]
-        self._round, self._opened = [], False
+        self._due = self._step % self._every == 0
+        self._observed = len(self._recording)
+        self._opened = False
         self._stepped.clear()
+        self._staged.clear()
         self._snapshots.clear()
         self._anchors.load_state_dict(state["anchors"])
         self._source.load_state_dict(state["source"])

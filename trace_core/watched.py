@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from operator import is_not
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter, is_not
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +18,24 @@ from trace_core.kernel import library
 from trace_core.kernel.plan import DTYPES, FACTORS, Plan
 from trace_core.observed import Observed
 from trace_core.snapshots import Snapshots
-from trace_core.sources import Source
+from trace_core.sources import OtherSource, Source
 from trace_core.statistics import FloatArray
+
+_gradient, _version = attrgetter("grad"), attrgetter("_version")
 
 
 class Watched:
-    """An optimiser, the tensors of a model that it owns, and their learning rates."""
+    """An optimiser, the tensors of a model that it owns, and their learning rates.
+
+    ``flush`` is called where what was read must be drained before another step can be.
+    """
 
     def __init__(
-        self, optimizer: Optimizer, followed: Followed, members: Sequence[Sequence[int]]
+        self,
+        optimizer: Optimizer,
+        followed: Followed,
+        members: Sequence[Sequence[int]],
+        flush: Callable[[], None],
     ) -> None:
         self.optimizer = optimizer
         self.positions: list[int] = []
@@ -35,19 +45,20 @@ class Watched:
         self._groups: list[list[Tensor]] = []
         self._of_group: list[list[int]] = []
         self._rates: list[float] = []
+        self._flush = flush
+        self._factors = (0, 0)
         self._plan: Plan | None = None
+        self.forget()
         self.read_groups()
 
     def read_groups(self) -> None:
         """Take in the optimiser's groups as they are: parameters may join, and rates change."""
         groups = self.optimizer.param_groups
-        if len(groups) != len(self._groups) or any(
-            len(group["params"]) != len(known) or any(map(is_not, group["params"], known))
-            for group, known in zip(groups, self._groups, strict=True)
-        ):
+        if not self._same(groups):
             self._groups = [list(group["params"]) for group in groups]
             self._of_group = [self._positions_of(tensors) for tensors in self._groups]
             self.positions = sorted(i for group in self._of_group for i in group)
+            self._moving = []
             self._rates = []
         rates = [float(group.get("lr", np.nan)) for group in groups]
         if rates != self._rates:
@@ -56,9 +67,23 @@ class Watched:
             for positions, rate in zip(self._of_group, rates, strict=True):
                 self.learning_rates[positions] = rate
 
+    def _same(self, groups: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the groups hold the very tensors that they held."""
+        if len(groups) != len(self._groups):
+            return False
+        for group, known in zip(groups, self._groups, strict=True):
+            tensors = group["params"]
+            if len(tensors) != len(known) or any(map(is_not, tensors, known)):
+                return False
+        return True
+
     def forget(self) -> None:
         """Let go of the buffers of the pass, since what they point at was replaced."""
         self._plan = None
+        self._collected: Observed | None = None
+        self._moving: list[Tensor] = []
+        self._addresses: list[int] = []
+        self._versions: list[int] = []
 
     def _positions_of(self, tensors: Sequence[Tensor]) -> list[int]:
         known, sizes = self._followed.position_of, self._followed.sizes
@@ -69,10 +94,21 @@ class Watched:
         """Whether the step just taken was none: under automatic mixed precision, a fused optimiser
         is called and told of infinite gradients, and leaves everything as it was.
         """
-        found: Tensor | None = getattr(self.optimizer, "found_inf", None)
+        found: Tensor | None = self.optimizer.__dict__.get("found_inf")
         return found is not None and bool(found.item())
 
-    @torch.no_grad()
+    def renewed(self) -> bool:
+        """Whether the snapshots of all that is owned are what the tensors are now, or were made so.
+
+        The short way to what `Snapshots.take` sees to, for tensors that are where they were.
+        """
+        moving = self._moving
+        if not moving or list(map(Tensor.data_ptr, moving)) != self._addresses:
+            return False
+        if self._versions == list(map(_version, moving)):
+            return True
+        return self._plan is not None and self._plan.renew()
+
     def read(
         self,
         snapshots: Snapshots,
@@ -81,11 +117,35 @@ class Watched:
         *,
         refresh: bool,
         histogram: bool,
-    ) -> Observed:
-        """Read what the step just taken did.
+    ) -> None:
+        """Read what the step just taken did; `drain` returns it.
 
         With ``refresh`` the snapshots may become what the tensors are, which is noted then.
         """
+        moving, plan = self._moving, self._plan
+        if plan is not None and moving and source.plain and plan.origins == len(origins):
+            gradients = list(map(_gradient, moving))
+            if plan.fits(gradients):
+                after = list(map(Tensor.data_ptr, moving))
+                addresses = list(map(Tensor.data_ptr, gradients))
+                plan.run(
+                    after, addresses, self._factors, refresh=refresh, histogram=histogram
+                )
+                self._addresses = after
+                self._versions = list(map(_version, moving)) if refresh else []
+                return
+        self._read_anew(snapshots, origins, source, refresh=refresh, histogram=histogram)
+
+    def _read_anew(
+        self,
+        snapshots: Snapshots,
+        origins: Sequence[Mapping[int, Tensor]],
+        source: Source,
+        *,
+        refresh: bool,
+        histogram: bool,
+    ) -> None:
+        """Read a step, whatever has changed since the last."""
         followed, before = self._followed, snapshots.before
         active, gradients = [], []
         for position in self.positions:
@@ -94,20 +154,16 @@ class Watched:
                 active.append(position)
                 gradients.append(gradient)
         after = [followed.local(position) for position in active]
-        names = [followed.names[position] for position in active]
-        given = source.values(
-            dict(zip(names, (before[position] for position in active), strict=True)),
-            dict(zip(names, after, strict=True)),
-            dict(zip(names, gradients, strict=True)),
-            histogram=histogram,
-        )
-        if given is not None:
-            gradients = [given[name] for name in names]
-        importance = source.name if given is None else "gradient"
+        importance = source.name
+        if isinstance(source, OtherSource):
+            gradients = self._given(source, active, before, after, gradients, histogram=histogram)
+            importance = "gradient"
         plan = self._fitting_plan(active, before, after, origins, gradients)
         factors = FACTORS.get(importance)
         if plan is None or factors is None:
-            return collect(
+            self._flush()
+            snapshots.forget(active)
+            self._collected = collect(
                 active,
                 [before[position] for position in active],
                 after,
@@ -116,14 +172,13 @@ class Watched:
                 IMPORTANCES[importance],
                 histogram=histogram,
             )
-        gradients = [
-            gradient
-            if not gradient.is_sparse and gradient.stride() == stride and gradient.dtype in DTYPES
-            else _alike(gradient, tensor)
-            for gradient, stride, tensor in zip(gradients, plan.strides, after, strict=True)
-        ]
-        observed = plan.run(
-            [tensor.data_ptr() for tensor in after],
+            return
+        for i, (gradient, stride) in enumerate(zip(gradients, plan.strides, strict=True)):
+            if gradient.is_sparse or gradient.stride() != stride or gradient.dtype not in DTYPES:
+                gradients[i] = _alike(gradient, after[i])
+        self._addresses = [tensor.data_ptr() for tensor in after]
+        plan.run(
+            self._addresses,
             [gradient.data_ptr() for gradient in gradients],
             factors,
             refresh=refresh,
@@ -131,7 +186,42 @@ class Watched:
         )
         if refresh:
             snapshots.note(active)
-        return observed
+        self._factors = factors
+        whole = active == self.positions and not followed.sharded
+        self._moving = [followed.tensors[position] for position in active] if whole else []
+        self._versions = list(map(_version, self._moving)) if refresh else []
+
+    @property
+    def full(self) -> bool:
+        """Whether what was read has to be drained before the next step is."""
+        return self._collected is not None or (self._plan is not None and self._plan.full)
+
+    def drain(self) -> Observed | None:
+        """Return what was read since the last time, if anything was."""
+        collected, self._collected = self._collected, None
+        if collected is not None:
+            return collected
+        return self._plan.drain() if self._plan is not None and self._plan.staged else None
+
+    def _given(
+        self,
+        source: OtherSource,
+        active: Sequence[int],
+        before: Mapping[int, Tensor],
+        after: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        *,
+        histogram: bool,
+    ) -> list[Tensor]:
+        """Return the importances, which stand in the gradients' place: c = |c|."""
+        names = [self._followed.names[position] for position in active]
+        found = source.values(
+            {name: before[position] for name, position in zip(names, active, strict=True)},
+            dict(zip(names, after, strict=True)),
+            dict(zip(names, gradients, strict=True)),
+            histogram=histogram,
+        )
+        return [found[name] for name in names]
 
     def _fitting_plan(
         self,
@@ -151,6 +241,9 @@ class Watched:
             and plan.origins == len(origins)
         ):
             return plan
+        self._flush()
+        self._plan = None
+        self._moving = []
         compiled = library()
         if compiled is None or not active or not all(map(_readable, after)):
             return None
@@ -178,6 +271,7 @@ def _readable(tensor: Tensor) -> bool:
     )
 
 
+@torch.no_grad()
 def _alike(gradient: Tensor, tensor: Tensor) -> Tensor:
     """A gradient, laid out as its tensor is."""
     dtype = gradient.dtype if gradient.dtype in DTYPES else tensor.dtype

@@ -17,6 +17,7 @@ OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
     "adam": lambda p: torch.optim.Adam(p, lr=1e-2),
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2),
+    "fused": lambda p: torch.optim.AdamW(p, lr=1e-2, fused=True),
 }
 MODELS = {"mlp": mlp, "conv": Conv, "gru": Recurrent, "transformer": Transformer, "tied": Tied}
 
@@ -75,9 +76,11 @@ def test_gradients_are_untouched_and_hooks_go():
     assert len(tracer.trace()) == 1
 
 
-def test_statistics_are_those_of_the_step():
-    model, optimizer = make()
-    tracer = Tracer(model, optimizer)
+@pytest.mark.parametrize("settings", [{}, {"every": 3}])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_statistics_are_those_of_the_step(name, settings):
+    model, optimizer = make(optimizer=name)
+    tracer = Tracer(model, optimizer, **settings)
     train(model, optimizer, 3)
     theta = [p.detach().double() for p in model.parameters()]
     theta = [t.clone() for t in theta]
@@ -264,7 +267,7 @@ def test_what_was_handed_out_stays():
 
 def test_anchors_by_default_below_ten_million(monkeypatch):
     assert trace_of(1).anchors == (0,)
-    monkeypatch.setattr("trace_core.tracer.ANCHORED_BELOW", 100)
+    monkeypatch.setattr("trace_core.anchors.EXACT_BELOW_ELEMENTS", 100)
     assert trace_of(1).anchors == ()
 
 

@@ -39,23 +39,29 @@ typedef struct {
     int64_t tensor, start, stop;
 } chunk_t;
 
+/* What differs from one observation to the next; the addresses of the tensors follow it. */
 typedef struct {
-    int64_t tensor_count, chunk_count, origins, level;
     int64_t by_theta, by_gradient; /* the factors of the importance */
     int64_t refresh;               /* whether the snapshot becomes theta after the step */
     int64_t next;                  /* the next chunk that nobody has taken */
-    const tensor_t *tensors;
-    const chunk_t *chunks;
-    void *const *pointers; /* (3 + origins, tensors): snapshot, theta after, gradient, origins */
-    double *partial;       /* (chunks, SUMS + origins) */
-    double *rows;          /* (tensors, 1 + SUMS + origins): the result */
-    /* The histogram; `table` is NULL where none is taken. */
-    double *table;  /* (chunks, BINS, 2): sum and count of each bin */
-    double *values; /* importances of small tensors */
-    int64_t *filled;
+    int64_t histogram;             /* whether one is taken; otherwise what follows isn't written */
+    double *rows;                  /* (tensors, 1 + SUMS + origins) */
+    int64_t *filled;               /* (tensors): filled bins */
     int16_t *bins;
     int64_t *counts;
     float *sums;
+    double *nodes; /* (node_count, 2) */
+    void *pointers[]; /* (3 + origins, tensors): theta after, gradient, snapshot, origins */
+} call_t;
+
+typedef struct {
+    int64_t tensor_count, chunk_count, origins, level;
+    call_t *call;
+    const tensor_t *tensors;
+    const chunk_t *chunks;
+    double *partial; /* (chunks, SUMS + origins) */
+    double *table;   /* (chunks, BINS, 2): sum and count of each bin */
+    double *values;  /* importances of small tensors */
     /* The small nodes. A group of them is sorted once: its tensors are members[groups[2g]] up to,
      * not including, members[groups[2g + 1]]; each lies in the nodes node_of[tensor * DEPTH ...],
      * -1 for none. */
@@ -63,7 +69,6 @@ typedef struct {
     const int64_t *groups, *members, *node_of, *node_size;
     double *work; /* (node_count, 4) */
     void *items, *spare;
-    double *nodes; /* (node_count, 2) */
 } job_t;
 
 /* Rounded to float32 from a polynomial through the Chebyshev nodes of [sqrt(1/2) - 1, sqrt(2) - 1]:
@@ -125,8 +130,8 @@ static void add_exactly(const job_t *job, const tensor_t *tensor, const void *be
         double updated = element(after, tensor->dtype, i);
         double delta = updated - theta, size = fabs(theta), moved = fabs(delta);
         double both = size + fabs(updated);
-        double c = fabs((job->by_theta ? theta : 1.0) *
-                        (job->by_gradient ? element(gradient, tensor->gradient_dtype, i) : 1.0));
+        double c = fabs((job->call->by_theta ? theta : 1.0) *
+                        (job->call->by_gradient ? element(gradient, tensor->gradient_dtype, i) : 1.0));
         s[ABS_THETA] += size;
         s[SQ_THETA] += theta * theta;
         s[ABS_DELTA] += moved;
@@ -201,18 +206,19 @@ typedef double pair_t __attribute__((vector_size(16), aligned(8), may_alias));
 
 EXPORT int64_t tracerank_version(void) { return KERNEL_VERSION; }
 
-/* The snapshots become what the parameters are. */
-EXPORT void tracerank_copy(const job_t *job) {
-    for (int64_t t = 0; t < job->tensor_count; t++)
-        memcpy(job->pointers[t], job->pointers[job->tensor_count + t],
+/* The snapshots become what the tensors are. */
+EXPORT void tracerank_renew(const job_t *job) {
+    int64_t n = job->tensor_count;
+    for (int64_t t = 0; t < n; t++)
+        memcpy(job->call->pointers[2 * n + t], job->call->pointers[t],
                job->tensors[t].size * bytes_of(job->tensors[t].dtype));
 }
 
 /* Work off chunks until none is left; several threads may do so at once. `level` is the widest
  * instruction set that the processor has: 0 baseline, 1 AVX2 with FMA, 2 AVX-512 (F, DQ, BW, VL). */
-EXPORT void tracerank_pass(job_t *job) {
+EXPORT void tracerank_pass(const job_t *job) {
     for (;;) {
-        int64_t chunk = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
+        int64_t chunk = __atomic_fetch_add(&job->call->next, 1, __ATOMIC_RELAXED);
         if (chunk >= job->chunk_count) return;
 #if defined(__x86_64__)
         if (job->level == 2) {
@@ -231,7 +237,7 @@ EXPORT void tracerank_pass(job_t *job) {
 /* Add up the chunks' sums. */
 static void add_up(const job_t *job) {
     int64_t width = SUMS + job->origins;
-    double *row = job->rows;
+    double *row = job->call->rows;
     for (int64_t t = 0; t < job->tensor_count; t++, row += 1 + width) {
         const tensor_t *tensor = job->tensors + t;
         row[0] = (double)tensor->size;
@@ -243,6 +249,7 @@ static void add_up(const job_t *job) {
 
 /* Gather the filled bins, tensor after tensor; returns how many there are. */
 static int64_t gather_bins(const job_t *job) {
+    const call_t *call = job->call;
     int64_t entries = 0;
     for (int64_t t = 0; t < job->tensor_count; t++) {
         const tensor_t *tensor = job->tensors + t;
@@ -252,11 +259,11 @@ static int64_t gather_bins(const job_t *job) {
             for (int64_t k = 0; k < 2 * BINS; k++) first[k] += job->table[chunk * 2 * BINS + k];
         for (int64_t bin = 0; bin < BINS; bin++) {
             if (first[2 * bin + 1] == 0.0) continue;
-            job->bins[entries] = (int16_t)bin;
-            job->counts[entries] = (int64_t)first[2 * bin + 1];
-            job->sums[entries++] = (float)first[2 * bin];
+            call->bins[entries] = (int16_t)bin;
+            call->counts[entries] = (int64_t)first[2 * bin + 1];
+            call->sums[entries++] = (float)first[2 * bin];
         }
-        job->filled[t] = entries - before;
+        call->filled[t] = entries - before;
     }
     return entries;
 }
@@ -329,20 +336,20 @@ static void small_nodes(const job_t *job) {
     }
     for (int64_t node = 0; node < count; node++) {
         int defined = seen[node] > 1 && mass[node] > 0.0 && mass[node] < INFINITY;
-        job->nodes[2 * node] = defined ? weighted[node] / ((double)seen[node] * mass[node]) : NAN;
-        job->nodes[2 * node + 1] = defined ? top[node] / mass[node] : NAN;
+        job->call->nodes[2 * node] = defined ? weighted[node] / ((double)seen[node] * mass[node]) : NAN;
+        job->call->nodes[2 * node + 1] = defined ? top[node] / mass[node] : NAN;
     }
 }
 
 /* After the pass: the result; returns how many bins are filled. */
 EXPORT int64_t tracerank_finish(const job_t *job) {
     add_up(job);
-    if (!job->table) return 0;
+    if (!job->call->histogram) return 0;
     small_nodes(job);
     return gather_bins(job);
 }
 
-EXPORT int64_t tracerank_observe(job_t *job) {
+EXPORT int64_t tracerank_observe(const job_t *job) {
     tracerank_pass(job);
     return tracerank_finish(job);
 }
@@ -502,11 +509,12 @@ static double NAME(distance)(const void *after, const void *from, int64_t dtype,
 static void PASS(const job_t *job, int64_t index) {
     const chunk_t *chunk = job->chunks + index;
     const tensor_t *tensor = job->tensors + chunk->tensor;
-    void *const *at = job->pointers + chunk->tensor;
+    const call_t *call = job->call;
+    void *const *at = call->pointers + chunk->tensor;
     int64_t stride = job->tensor_count;
-    void *before = at[0], *after = at[stride], *gradient = at[2 * stride];
+    void *after = at[0], *gradient = at[stride], *before = at[2 * stride];
     double *sums = job->partial + index * (SUMS + job->origins);
-    double *table = job->table ? job->table + index * 2 * BINS : 0;
+    double *table = call->histogram ? job->table + index * 2 * BINS : 0;
     double *values = table && tensor->values >= 0 ? job->values + tensor->values : 0;
     int64_t bytes = bytes_of(tensor->dtype);
     float tiles[3][TILE] __attribute__((aligned(64))), factor[TILE] __attribute__((aligned(64)));
@@ -524,11 +532,11 @@ static void PASS(const job_t *job, int64_t index) {
             const float *theta = NAME(load)(before, tensor->dtype, start, n, padded, tiles[0]);
             const float *updated = NAME(load)(after, tensor->dtype, start, n, padded, tiles[1]);
             const float *second = factor;
-            if (job->by_gradient)
+            if (call->by_gradient)
                 second = NAME(load)(gradient, tensor->gradient_dtype, start, n, padded, tiles[2]);
             else
                 for (int64_t i = 0; i < padded; i++) factor[i] = i < n ? 1.0f : 0.0f;
-            const float *first = job->by_theta ? theta : ONES;
+            const float *first = call->by_theta ? theta : ONES;
             if (table)
                 NAME(tile)(theta, updated, first, second, padded, here, c, bins, 1);
             else
@@ -552,7 +560,7 @@ static void PASS(const job_t *job, int64_t index) {
         }
         for (int64_t k = 0; k < job->origins; k++)
             sums[SUMS + k] += NAME(distance)(after, at[(3 + k) * stride], tensor->dtype, start, n);
-        if (job->refresh)
+        if (call->refresh)
             memcpy((char *)before + start * bytes, (char *)after + start * bytes, n * bytes);
     }
     for (int k = 0; k < SUMS; k++) sums[k] += NAME(across)(total + k);

@@ -6,6 +6,7 @@ import ctypes
 import struct
 import threading
 from collections.abc import Sequence
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from trace_core.concentration import EXACT_BELOW
 from trace_core.histogram import BINS
 from trace_core.kernel import level
 from trace_core.observed import Importances, Observed
-from trace_core.statistics import DISPLACEMENT, Array
+from trace_core.statistics import DISPLACEMENT, Array, FloatArray
 
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 """Types that the compiled pass reads, by its own numbers for them."""
@@ -25,27 +26,39 @@ THREADED_FROM = 1 << 19
 """Elements from which the pass uses as many threads as PyTorch does."""
 FACTORS = {"uniform": (0, 0), "magnitude": (1, 0), "gradient": (0, 1), "taylor": (1, 1)}
 """Importances that the compiled pass knows: whether θ and g are factors of it."""
+STAGED = 32
+"""Most observations that are kept in the buffers before they are drained."""
+STAGING_BYTES = 1 << 20
+"""What the buffers may take, unless a single observation takes more."""
 _DEPTH = 4
+_dtype = attrgetter("dtype")
+_CALL = 11
+"""Words in front of the addresses: ``call_t``."""
 
-_WORDS = (
-    *("tensor_count", "chunk_count", "origins", "level"),
-    *("by_theta", "by_gradient", "refresh", "next"),
-)
-_PASS = ("tensors", "chunks", "pointers", "partial", "rows")
-_HISTOGRAM = ("table", "values", "filled", "bins", "counts", "sums")
-_COUNTS = ("group_count", "node_count")
-_NODES = ("groups", "members", "node_of", "node_size", "work", "items", "spare", "nodes")
+_COUNTS = ("tensor_count", "chunk_count", "origins", "level")
+_PASS = ("call", "tensors", "chunks", "partial")
+_HISTOGRAM = ("table", "values")
+_NODES = ("groups", "members", "node_of", "node_size", "work", "items", "spare")
 
 
 class _Job(ctypes.Structure):
     """The twin of ``job_t`` in ``kernel.c``."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in _WORDS),
-        *((name, ctypes.c_void_p) for name in (*_PASS, *_HISTOGRAM)),
         *((name, ctypes.c_int64) for name in _COUNTS),
+        *((name, ctypes.c_void_p) for name in (*_PASS, *_HISTOGRAM)),
+        *((name, ctypes.c_int64) for name in ("group_count", "node_count")),
         *((name, ctypes.c_void_p) for name in _NODES),
     )
+
+
+class _Staging:
+    """A buffer that observation after observation is written to."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.address = array.ctypes.data
+        self.stride = array.strides[0]
 
 
 class Plan:
@@ -53,7 +66,8 @@ class Plan:
 
     ``positions`` says which of the model's tensors they are, ``before`` holds their snapshots,
     ``origins`` what displacements are measured from, ``members`` the tensors of each node
-    (`node_members`). Results are views of buffers that the next run overwrites.
+    (`node_members`). What is observed is staged in buffers, up to ``room`` observations, until it is
+    drained.
     """
 
     def __init__(
@@ -71,23 +85,29 @@ class Plan:
         self.origins = len(origins)
         self.strides = [tensor.stride() for tensor in before]
         self._sizes = [tensor.numel() for tensor in before]
+        self._elements = sum(self._sizes)
         self._members = members
         table, chunks = self._lay_out([tensor.dtype for tensor in before])
-        n = len(before)
+        n, columns = len(before), DISPLACEMENT + len(origins)
+        self._bins = sum(min(size, BINS) for size in self._sizes)
+        observation = 8 * n * columns + 14 * self._bins + 16 * len(members)
+        self.room = min(STAGED, max(1, STAGING_BYTES // observation))
+        call = np.zeros(_CALL + (3 + len(origins)) * n, np.int64)
+        call[_CALL + 2 * n :] = [t.data_ptr() for tensors in (before, *origins) for t in tensors]
         self._arrays: dict[str, Array] = {
+            "call": call,
             "tensors": table,
             "chunks": chunks,
-            "pointers": np.zeros((3 + len(origins), n), np.int64),
-            "partial": np.zeros((len(chunks), DISPLACEMENT - 1 + len(origins))),
-            "rows": np.zeros((n, DISPLACEMENT + len(origins))),
+            "partial": np.zeros((len(chunks), columns - 1)),
         }
         self._job = _Job(tensor_count=n, chunk_count=len(chunks), origins=len(origins), level=level())
         self._address = ctypes.byref(self._job)
-        for row, tensors in ((0, before), *enumerate(origins, start=3)):
-            self._arrays["pointers"][row] = [tensor.data_ptr() for tensor in tensors]
-        self._pack = struct.Struct(f"{2 * n}q").pack_into
+        self._pack = struct.Struct(f"{_CALL + 2 * n}q").pack_into
         self._point(_PASS)
-        self._table = 0
+        self._rows = _Staging(np.zeros((self.room, n, columns)))
+        self._staged: tuple[_Staging, ...] = ()
+        self._small: dict[int, FloatArray] = {}
+        self._observations = self._histograms = self._entries = 0
 
     def _lay_out(self, dtypes: list[torch.dtype]) -> tuple[Array, Array]:
         """Return the twins of ``tensor_t`` and ``chunk_t``: the tensors cut into chunks."""
@@ -115,38 +135,85 @@ class Plan:
         *,
         refresh: bool,
         histogram: bool,
-    ) -> Observed:
-        """Run the pass over the tensors at the addresses ``after``, with gradients at theirs.
+    ) -> None:
+        """Observe the tensors at the addresses ``after``, with gradients at theirs, and stage it.
 
         ``factors`` are of `FACTORS`; ``refresh`` makes the snapshots what the tensors are.
         """
-        job, arrays = self._job, self._arrays
-        self._pack(arrays["pointers"], 8 * len(after), *after, *gradients)
-        job.by_theta, job.by_gradient = factors
-        job.refresh = refresh
-        job.next = 0
-        if histogram and not self._table:
+        if histogram and not self._staged:
             self._prepare_histogram()
-        job.table = self._table if histogram else None
-        entries = self._execute()
-        if not histogram:
-            return Observed(self.positions, arrays["rows"], None)
-        values = {
-            self.positions[i]: arrays["values"][start : start + self._sizes[i]]
-            for i, start in self._small
-        }
-        found = Importances(
-            arrays["filled"],
-            arrays["bins"][:entries],
-            arrays["counts"][:entries],
-            arrays["sums"][:entries],
-            values,
-            arrays["nodes"],
+        rows = self._rows.address + self._observations * self._rows.stride
+        places: tuple[int, ...] = (0,) * 5
+        if histogram:
+            taken, entries = self._histograms, self._entries
+            filled, bins, counts, sums, nodes = self._staged
+            places = (
+                filled.address + taken * filled.stride,
+                bins.address + entries * bins.stride,
+                counts.address + entries * counts.stride,
+                sums.address + entries * sums.stride,
+                nodes.address + taken * nodes.stride,
+            )
+            self._histograms = taken + 1
+        self._pack(
+            self._arrays["call"],
+            0,
+            *(*factors, refresh, 0, histogram, rows, *places, *after, *gradients),
         )
-        return Observed(self.positions, arrays["rows"], found)
+        self._observations += 1
+        self._entries += self._execute()
+
+    def renew(self) -> bool:
+        """Make the snapshots what the tensors of the last run are, where they are still.
+
+        Only for few elements, which isn't worth PyTorch's threads; returns whether it was done.
+        """
+        if self._elements < THREADED_FROM:
+            self._library.tracerank_renew(self._address)
+            return True
+        return False
+
+    def fits(self, gradients: Sequence[Tensor | None]) -> bool:
+        """Whether gradients of all its tensors are there, of the types and layouts it was made
+        for.
+        """
+        try:
+            return (
+                list(map(_dtype, gradients)) == self.gradient_dtypes
+                and list(map(Tensor.stride, gradients)) == self.strides
+            )
+        except (AttributeError, RuntimeError):  # None, or sparse
+            return False
+
+    @property
+    def staged(self) -> bool:
+        """Whether there is anything to drain."""
+        return self._observations > 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the buffers have to be drained before the next run."""
+        return self._observations == self.room
+
+    def drain(self) -> Observed:
+        """Return what is staged, as views that the next run overwrites."""
+        rows = self._rows.array[: self._observations]
+        importances = None
+        if self._histograms:
+            filled, bins, counts, sums, nodes = (part.array for part in self._staged)
+            importances = Importances(
+                filled[: self._histograms],
+                bins[: self._entries],
+                counts[: self._entries],
+                sums[: self._entries],
+                self._small,
+                nodes[: self._histograms],
+            )
+        self._observations = self._histograms = self._entries = 0
+        return Observed(self.positions, rows, importances)
 
     def _execute(self) -> int:
-        threads = torch.get_num_threads() if sum(self._sizes) >= THREADED_FROM else 1
+        threads = torch.get_num_threads() if self._elements >= THREADED_FROM else 1
         if threads == 1:
             return int(self._library.tracerank_observe(self._address))
         helpers = [
@@ -161,22 +228,24 @@ class Plan:
         return int(self._library.tracerank_finish(self._address))
 
     def _prepare_histogram(self) -> None:
-        entries = sum(min(size, BINS) for size in self._sizes)
         starts = self._arrays["tensors"][:, 5].tolist()
-        self._small = [(i, start) for i, start in enumerate(starts) if start >= 0]
+        small = [(i, start) for i, start in enumerate(starts) if start >= 0]
+        values = np.zeros(sum(self._sizes[i] for i, _ in small))
+        self._small = {self.positions[i]: values[at : at + self._sizes[i]] for i, at in small}
         self._arrays |= {
             "table": np.zeros((len(self._arrays["chunks"]), BINS, 2)),
-            "values": np.zeros(sum(self._sizes[i] for i, _ in self._small)),
-            "filled": np.zeros(len(self._sizes), np.int64),
-            "bins": np.zeros(entries, np.int16),
-            "counts": np.zeros(entries, np.int64),
-            "sums": np.zeros(entries, np.float32),
+            "values": values,
             **self._nodes(),
         }
         self._point((*_HISTOGRAM, *_NODES))
         self._job.group_count = len(self._arrays["groups"])
         self._job.node_count = len(self._members)
-        self._table = self._arrays["table"].ctypes.data
+        room, n = self.room, len(self._sizes)
+        self._staged = (
+            _Staging(np.zeros((room, n), np.int64)),
+            *(_Staging(np.zeros(room * self._bins, kind)) for kind in (np.int16, np.int64, np.float32)),
+            _Staging(np.zeros((room, len(self._members), 2))),
+        )
 
     def _nodes(self) -> dict[str, Array]:
         """Return the small nodes, and the groups that are sorted: the largest of them."""
@@ -207,5 +276,4 @@ class Plan:
             "work": np.zeros((len(inside), 4)),
             "items": np.zeros((largest, 2), np.int64),
             "spare": np.zeros((largest, 2), np.int64),
-            "nodes": np.zeros((len(inside), 2)),
         }
