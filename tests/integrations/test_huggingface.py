@@ -124,9 +124,8 @@ def test_a_step_is_the_optimisers_whatever_is_accumulated(tmp_path: Path) -> Non
 
 
 def test_every_reporter_gets_the_values_of_the_trace_when_the_loss_is_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
     trainer, callback = traced(tmp_path, {"alpha": 0.3}, report_to="tensorboard")
     trace = callback.trace
     expected = {
@@ -137,7 +136,8 @@ def test_every_reporter_gets_the_values_of_the_trace_when_the_loss_is_logged(
     }
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert [entry["step"] for entry in history] == [3, 6, 9, 12]
-    events = EventAccumulator(str(tmp_path / "events"))
+    (file,) = tmp_path.rglob("events.out.tfevents.*")
+    events = EventAccumulator(str(file))
     events.Reload()
     for name, values in expected.items():
         defined = {step: values[step - 1] for step in (3, 6, 9, 12)}
