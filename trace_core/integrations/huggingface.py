@@ -37,7 +37,7 @@ class TraceabilityCallback(TrainerCallback):
     """Traces what a `transformers.Trainer` trains: make it from the trainer, which calls it then.
 
     alpha: weight of the stability in the logged score.
-    settings: those of `Tracer`, by keyword (importance, every, histogram_every, anchors).
+    settings: those of `Tracer`, by keyword (importance, every and so on).
 
     The steps traced are the optimiser's, so gradient accumulation makes one of several batches.
     Every log entry that has the loss gets the values of `scalars` too, those that are defined, for
@@ -132,8 +132,8 @@ class TraceabilityCallback(TrainerCallback):
     ) -> None:
         """Save the trace, and let go of the optimiser."""
         if self._tracer is not None:
-            self._tracer.trace().save(Path(args.output_dir, TRACE_FILE))
             self._tracer.close()
+            self._tracer.trace().save(Path(args.output_dir, TRACE_FILE))
 
 
 def _without_wrapper(optimizer: Optimizer) -> Optimizer:

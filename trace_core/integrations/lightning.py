@@ -28,7 +28,7 @@ class TraceabilityCallback(Callback):
     """Traces what a Lightning ``Trainer`` (of ``lightning`` or ``pytorch_lightning``) fits.
 
     alpha: weight of the stability in the logged score.
-    settings: those of `Tracer`, by keyword (importance, every, histogram_every, anchors).
+    settings: those of `Tracer`, by keyword (importance, every and so on).
 
     The steps traced are the optimisers', automatic or manual, so gradient accumulation makes one of
     several batches. Whenever Lightning logs a batch, the values of `scalars` go along, NaN where
@@ -94,10 +94,10 @@ class TraceabilityCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the trace, and let go of the optimisers."""
+        self._finish()
         folder = trainer.log_dir  # asks all processes, so it can't wait for the main one
         if self._tracer is not None and not trainer.fast_dev_run:
             self._tracer.trace().save(Path(folder or trainer.default_root_dir, TRACE_FILE))
-        self._finish()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, error: Any) -> None:
         """Let go of the optimisers; the trace so far stays."""
