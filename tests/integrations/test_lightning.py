@@ -190,6 +190,36 @@ def test_manual_optimisation_is_logged_by_the_batch(tmp_path: Path) -> None:
     check_log(read(tmp_path), callback.trace, 0.5, range(3, EPOCHS * BATCHES, 4), each=2)
 
 
+class Two(Automatic):
+    """An optimiser for each layer, both of which step in each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        optimizers = self.optimizers()
+        loss = super().training_step(batch, index)
+        self.manual_backward(loss)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        first = torch.optim.Adam(self.net[0].parameters(), lr=1e-2)
+        return first, torch.optim.SGD(self.net[3].parameters(), lr=1e-1)
+
+
+def test_several_optimisers_are_followed_together(tmp_path: Path) -> None:
+    snapshots = Snapshots()
+    _, callback = fit(tmp_path, snapshots, module=Two, logger=CSVLogger(tmp_path, "", ""))
+    trace = callback.trace
+    assert trace.steps.tolist() == list(range(EPOCHS * BATCHES))
+    np.testing.assert_allclose(trace.change_rate("rms"), snapshots.rates, rtol=1e-6)
+    check_log(read(tmp_path), trace, 0.5, range(3, EPOCHS * BATCHES, 4))
+
+
 def test_the_values_can_be_monitored(tmp_path: Path) -> None:
     stop = EarlyStopping(
         "traceability/explainability_gini", stopping_threshold=0.0, mode="max", patience=1,
