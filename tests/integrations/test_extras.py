@@ -1,0 +1,67 @@
+"""What all integrations share: the message where a package is missing, and what they refuse."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from trace_core import TraceError
+from trace_core.integrations.sharding import require_whole
+
+
+@pytest.mark.parametrize(
+    ("extra", "package", "modules"),
+    [
+        ("huggingface", "transformers", ["transformers"]),
+        ("huggingface", "accelerate", ["accelerate", "accelerate.optimizer"]),
+        ("lightning", "lightning", ["lightning", "lightning.pytorch", "pytorch_lightning"]),
+        ("tensorboard", "tensorboard", ["tensorboard"]),
+    ],
+)
+def test_a_missing_package_is_named_with_the_extra_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, extra: str, package: str, modules: list[str]
+) -> None:
+    module = f"trace_core.integrations.{extra}"
+    for loaded in (module, "torch.utils.tensorboard"):
+        monkeypatch.delitem(sys.modules, loaded, raising=False)
+    for hidden in modules:
+        monkeypatch.setitem(sys.modules, hidden, None)
+    with pytest.raises(ModuleNotFoundError, match=rf"pip install 'tracerank\[{extra}\]'") as caught:
+        importlib.import_module(module)
+    assert f"needs the package {package!r}" in str(caught.value)
+
+
+def test_lightning_is_found_under_its_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = importlib.import_module("pytorch_lightning")
+    module = "trace_core.integrations.lightning"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    found = importlib.import_module(module)
+    monkeypatch.delitem(sys.modules, module)
+    assert issubclass(found.TraceabilityCallback, other.Callback)
+
+
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+def test_sharded_parameters_are_refused_and_whole_ones_are_not() -> None:
+    whole = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    require_whole(whole)
+    require_whole(nn.parallel.DistributedDataParallel(whole))
+    fully_shard(whole[1], mesh=init_device_mesh("cpu", (1,)))
+    with pytest.raises(TraceError, match=r"parameter '1\.weight' is sharded"):
+        require_whole(whole)
+    assert torch.is_tensor(whole[0].weight)
