@@ -1,14 +1,22 @@
-"""Where the parameters were before declared steps: exact copies, or sketches of them."""
+"""Where the parameters were before declared steps: exact copies or sketches of them, and the lists
+of single parameters that are kept there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from trace_core.errors import TraceError
 from trace_core.followed import Followed
+from trace_core.sketch import sketch
+from trace_core.statistics import FloatArray
+from trace_core.top import TopLists, greatest
 from trace_core.trace import Trace
 
 EXACT_BELOW_ELEMENTS = 10_000_000
@@ -16,7 +24,10 @@ EXACT_BELOW_ELEMENTS = 10_000_000
 
 
 class Anchors:
-    """The anchors of a tracer. Raises TraceError for a step that isn't observed."""
+    """The anchors of a tracer.
+
+    Raises TraceError for a step that isn't observed, and for sketches of sharded parameters.
+    """
 
     def __init__(
         self, followed: Followed, steps: Sequence[int], every: int, exact: bool | None
@@ -27,21 +38,36 @@ class Anchors:
                     f"anchors has {step!r}; an anchor is an observed step: "
                     f"a multiple of every={every}, from 0"
                 )
+        small = sum(followed.sizes) < EXACT_BELOW_ELEMENTS
+        if followed.sharded and exact is False:
+            raise TraceError(
+                "exact_directness is False, and sharded parameters aren't sketched; keep copies "
+                "with exact_directness=True, or nothing with anchors=()"
+            )
+        if followed.sharded and exact is None and not small:
+            steps = ()
         self._followed = followed
         self.steps = tuple(sorted(set(steps)))
-        if exact is None:
-            exact = sum(followed.sizes) < EXACT_BELOW_ELEMENTS
-        self.exact = self.steps if exact else ()
-        self.sketched = () if exact else self.steps
+        keeps_copies = small if exact is None else exact
+        self.exact = self.steps if keeps_copies else ()
+        self.sketched = () if keeps_copies else self.steps
         self._origins: dict[int, dict[int, Tensor]] = {}
+        self._sketches: dict[int, FloatArray] = {}
+        self._top = TopLists.none()
+        self._closed = False
         self.origins: list[dict[int, Tensor]] = []
         """The copies of the exact anchors reached so far, by position."""
+
+    # ---- at each step
 
     def reach(self, step: int, positions: Sequence[int], before: Mapping[int, Tensor]) -> None:
         """Take down where the tensors are before an observed step."""
         if step in self.exact and step not in self._origins:
+            self._top = self._with_moves(step)
             self._origins[step] = {}
             self.origins = list(self._origins.values())
+        if step in self.sketched and step not in self._sketches:
+            self._sketches[step] = self._sketched()
         for origin in self._origins.values():
             if len(origin) < len(before):
                 # One that joins the optimiser after the anchor has stood still until now.
@@ -49,19 +75,79 @@ class Anchors:
                     if position not in origin and position in before:
                         origin[position] = before[position].clone()
 
+    def note_importance(self, step: int, importances: Mapping[int, Tensor]) -> None:
+        """Take down which parameters are the most important at an anchor, from all tensors that
+        moved there.
+        """
+        found: list[tuple[float, int, int]] = []
+        total = 0.0
+        for position, values in importances.items():
+            flat = _flat(values)
+            total += float(flat.sum(dtype=np.float64))
+            found += greatest(flat, position)
+        shares = [(value / total, tensor, element) for value, tensor, element in found]
+        self._top = self._top.with_list("important", step, step + 1, shares)
+
+    @torch.no_grad()
+    def _with_moves(self, step: int) -> TopLists:
+        """Return the lists, with those that moved most since the last exact anchor."""
+        if not self._origins or step <= max(self._origins):
+            return self._top
+        start, origin = max(self._origins), self._origins[max(self._origins)]
+        found = []
+        for position, tensor in origin.items():
+            moved = (self._followed.local(position).double() - tensor.double()).abs()
+            found += greatest(_flat(moved), position)
+        return self._top.with_list("moved", start, step, found)
+
+    @torch.no_grad()
+    def _sketched(self) -> FloatArray:
+        """Sketch all tensors as they are: (K,) float32."""
+        parts = [
+            sketch(_flat(self._followed.local(position)), position)
+            for position in range(len(self._followed.sizes))
+        ]
+        return np.concatenate(parts).astype(np.float32)
+
+    # ---- what was seen
+
     def complete(self, trace: Trace, step: int) -> Trace:
-        return trace
+        """Add what is known at the anchors, and after the last of ``step`` steps."""
+        sketches = dict(self._sketches)
+        top = self._top
+        if not self._closed:
+            if sketches and step not in sketches:
+                sketches[step] = self._sketched()
+            top = self._with_moves(step)
+        return replace(
+            trace,
+            sketch_steps=np.array(list(sketches), np.int64),
+            sketches=np.stack(list(sketches.values())) if sketches else trace.sketches,
+            top=top,
+        )
 
     def close(self, step: int) -> None:
+        """Take down where the tensors are at the end, and let go of the copies."""
+        if self._closed:
+            return
+        if self._sketches and step not in self._sketches:
+            self._sketches[step] = self._sketched()
+        self._top = self._with_moves(step)
+        self._closed = True
         self._origins.clear()
+        self.origins = []
+
+    # ---- across an interruption
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed training needs."""
+        """Return all that a resumed training needs: tensors and primitives alone."""
         return {
             "origins": {
                 anchor: {self._followed.names[i]: tensor.clone() for i, tensor in origin.items()}
                 for anchor, origin in self._origins.items()
-            }
+            },
+            "sketches": {step: torch.from_numpy(kept) for step, kept in self._sketches.items()},
+            "top": [torch.from_numpy(part.copy()) for part in self._top],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -75,3 +161,10 @@ class Anchors:
             for anchor, origin in state["origins"].items()
         }
         self.origins = list(self._origins.values())
+        self._sketches = {step: kept.numpy() for step, kept in state["sketches"].items()}
+        self._top = TopLists(*(part.numpy(force=True) for part in state["top"]))
+
+
+def _flat(tensor: Tensor) -> Any:
+    values = tensor.detach().reshape(-1)
+    return (values if values.dtype == torch.float64 else values.float()).cpu().numpy()

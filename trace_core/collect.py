@@ -129,8 +129,8 @@ def collect(
         statistics[tensors, Statistic.COUNT + 1 :] += tile_sums.cpu().numpy().T
     importances = None
     if tally is not None:
-        filled, *entries = tally.sparse()
-        importances = Importances(filled[None], *entries, small)
+        filled, bins, counts, bin_sums = tally.sparse()
+        importances = Importances(filled[None], bins, counts, bin_sums, small)
     return Observed(positions, statistics[None], importances)
 
 

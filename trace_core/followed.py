@@ -76,11 +76,11 @@ class Followed:
             )
 
     def local(self, position: int) -> Tensor:
-        """This process's part of a tensor: the whole, unless it is sharded."""
+        """Return this process's part of a tensor: the whole, unless it is sharded."""
         return _local(self.tensors[position]) if self._sharded[position] else self.tensors[position]
 
     def gradient(self, position: int) -> Tensor | None:
-        """This process's part of a tensor's gradient."""
+        """Return this process's part of a tensor's gradient."""
         gradient = self.tensors[position].grad
         return gradient if gradient is None or not self._sharded[position] else _local(gradient)
 

@@ -23,8 +23,8 @@ class Importances:
     sums: Array
     """(entries,) float32: sum of their importance."""
     small: Mapping[int, FloatArray]
-    """Importances of each tensor with fewer than `EXACT_BELOW` elements, by position, at the last of
-    the observations.
+    """Importances of each tensor with fewer than `EXACT_BELOW` elements, by position, at the last
+    of the observations.
     """
     nodes: FloatArray | None = None
     """(H, nodes, 2) `gini` and `top_mass` of the small nodes, where the pass worked them out."""

@@ -213,7 +213,9 @@ def _in_order(found: Sequence[tuple[list[int], Importances]]) -> tuple[Array, Ar
         stops = np.cumsum(filled)
         for position, start, stop in zip(positions, stops - filled, stops, strict=True):
             entries = slice(int(start), int(stop))
-            pieces.append((position, (part.bins[entries], part.counts[entries], part.sums[entries])))
+            pieces.append(
+                (position, (part.bins[entries], part.counts[entries], part.sums[entries]))
+            )
     pieces.sort(key=lambda piece: piece[0])
     bins, counts, sums = (
         np.concatenate([empty[k], *(piece[1][k] for piece in pieces)]) for k in range(3)

@@ -2,8 +2,8 @@
 
 After a step the compiled pass leaves in the copies what it read. PyTorch counts the writes to a
 tensor; where count and address are those of that moment, the copy is still right before the next
-step. A write through ``tensor.data`` between the two is not counted: the step's change then includes
-it.
+step. A write through ``tensor.data`` between the two is not counted: the step's change then
+includes it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ import numpy as np
 from trace_core.durable import write_atomically
 from trace_core.errors import TraceError
 from trace_core.histogram import Histogram
+from trace_core.sketch import width
 from trace_core.statistics import DISPLACEMENT, STATISTICS_VERSION, Array
+from trace_core.top import TopLists
 
 if TYPE_CHECKING:
     from trace_core.trace import Trace
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Rises when a file's layout changes."""
 _HEADER = "tracerank_trace"
-_ARRAYS = ("steps", "sizes", "statistics", "learning_rates", "exact")
+_ARRAYS = ("steps", "sizes", "statistics", "learning_rates", "exact", "sketch_steps", "sketches")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, TypeError)
 _HISTOGRAM = ("observations", "filled", "bins", "counts", "sums")
 
@@ -34,6 +36,7 @@ _HISTOGRAM = ("observations", "filled", "bins", "counts", "sums")
 def to_arrays(trace: Trace) -> dict[str, Array]:
     """Return the trace's arrays by name; they are views."""
     arrays = {name: getattr(trace, name) for name in _ARRAYS}
+    arrays |= {"top_places": trace.top.places, "top_values": trace.top.values}
     return arrays | {f"histogram_{name}": getattr(trace.histogram, name) for name in _HISTOGRAM}
 
 
@@ -44,6 +47,7 @@ def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[st
     trace = kind(
         **{name: arrays[name] for name in _ARRAYS},
         histogram=Histogram(*(arrays[f"histogram_{name}"] for name in _HISTOGRAM)),
+        top=TopLists(arrays["top_places"], arrays["top_values"]),
         tensors=tuple(header["tensors"]),
         layers=tuple(header["layers"]),
         every=int(header["every"]),
@@ -62,6 +66,11 @@ def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[st
         "learning_rates": (observations, tensors),
         "exact": (histograms, nodes, 2),
         "histogram_filled": (histograms, tensors),
+        "sketches": (
+            len(trace.sketch_steps),
+            sum(map(width, trace.sizes.tolist())) if len(trace.sketch_steps) else 0,
+        ),
+        "top_places": (len(trace.top.values), 5),
         **{
             f"histogram_{name}": (int(trace.histogram.filled.sum()),)
             for name in ("bins", "counts", "sums")

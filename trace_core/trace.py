@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from trace_core import change_rate as rates
-from trace_core import concentration, storage
+from trace_core import concentration, sketch, storage
 from trace_core import stability as stabilities
+from trace_core.alpha_adaptive import adaptive_alphas
 from trace_core.errors import TraceError, look_up, require_known
 from trace_core.histogram import Histogram
 from trace_core.names import block_of
@@ -26,6 +27,7 @@ from trace_core.statistics import (
     divide,
     total,
 )
+from trace_core.top import KINDS, TopElement, TopLists
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +37,15 @@ Value = TypeVar("Value", float, FloatArray)
 READINGS = ("calibrated", "article")
 
 
-def blend(alpha: float, first: Value, second: Value) -> Value:
-    """α · first + (1 − α) · second. Raises TraceError unless α lies in [0, 1]."""
-    if not 0.0 <= alpha <= 1.0:
+def blend(alpha: Any, first: Value, second: Value) -> Value:
+    """α · first + (1 − α) · second, α a number or one per value. Raises TraceError unless α lies in
+    [0, 1].
+    """
+    if not np.all((np.asarray(alpha) >= 0.0) & (np.asarray(alpha) <= 1.0)):
         raise TraceError(f"alpha is {alpha!r}; it weighs two components and must lie in [0, 1]")
     with np.errstate(invalid="ignore"):
-        return alpha * first + (1.0 - alpha) * second
+        found: Value = alpha * first + (1.0 - alpha) * second
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,15 +74,21 @@ class Trace:
     histogram: Histogram
     """Importance of each tensor at H of the observations."""
     exact: FloatArray
-    """(H, T + L + B + 1, 2) exact `gini` and `top_mass` of the small among the T tensors, L layers, B
-    blocks and the whole.
+    """(H, T + L + B + 1, 2) exact `gini` and `top_mass` of the small among the T tensors, L layers,
+    B blocks and the whole.
     """
     every: int
     """Optimiser steps from one observation to the next."""
     importance: str
     """Name of the importance estimator."""
     anchors: tuple[int, ...]
-    """Steps before which the parameters were kept."""
+    """Steps before which a copy of the parameters was kept."""
+    sketch_steps: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """(P,) steps before which the parameters were sketched, rising; the last may be the end."""
+    sketches: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    """(P, K) their sketches (`trace_core.sketch`), tensor after tensor."""
+    top: TopLists = field(default_factory=TopLists.none)
+    """Lists of single parameters, kept at anchors."""
 
     def __len__(self) -> int:
         """Return the number of observations."""
@@ -170,7 +181,16 @@ class Trace:
             learning_rates=self.learning_rates[:, chosen],
             histogram=self.histogram.select(chosen),
             exact=self.exact[:, [*chosen, *above]],
+            sketches=self._sketch_columns(chosen),
+            top=self.top.of_tensors(chosen),
         )
+
+    def _sketch_columns(self, chosen: list[int]) -> Array:
+        if not len(self.sketches):
+            return self.sketches
+        stops = np.cumsum([sketch.width(size) for size in self.sizes.tolist()])
+        columns = np.split(self.sketches, stops[:-1], axis=1)
+        return np.concatenate([columns[i] for i in chosen], axis=1)
 
     # ---- one value per observation
 
@@ -195,6 +215,22 @@ class Trace:
     def change_rate(self, kind: str = "rms") -> FloatArray:
         """(O,) change rate ≥ 0, of a kind in `CHANGE_RATES` (see `trace_core.change_rate`)."""
         return look_up(kind, rates.CHANGE_RATES, "change rate")(self.statistics)
+
+    def angular_update(self) -> FloatArray:
+        """(O,) angle in radians, in [0, π], by which a step turned the parameters as one vector;
+        NaN where all are 0.
+
+        With normalisation layers it tends to a value that learning rate and weight decay alone set
+        (Wan et al. 2020, arXiv 2006.08419).
+        """
+        theta, delta, both = (
+            total(self.statistics, s)
+            for s in (Statistic.SQ_THETA, Statistic.SQ_DELTA, Statistic.THETA_DELTA)
+        )
+        with np.errstate(invalid="ignore"):
+            across = np.sqrt(np.maximum(theta * delta - both**2, 0.0))
+        angle: FloatArray = np.where(theta > 0, np.arctan2(across, theta + both), np.nan)
+        return angle
 
     def left_out(self, kind: str) -> IntArray:
         """(O,) what each observation left out of a kind.
@@ -234,29 +270,46 @@ class Trace:
         values[at], bounds[at] = found, found_bound
         return values, bounds
 
+    def alphas(
+        self, scheme: str, stability: str = "steadiness", explainability: str = "gini"
+    ) -> FloatArray:
+        """(O,) α of each observation, by an adaptive scheme over the trailing 50 observations:
+        ``std`` or ``entropy`` (`trace_core.alpha_adaptive`, which says what it is not good for).
+        """
+        return adaptive_alphas(
+            self._trailing(stability),
+            self.explainability(explainability),
+            scheme,
+            stabilities.TRAILING,
+        )
+
     def scores(
         self,
-        alpha: float = 0.5,
+        alpha: float | str = 0.5,
         reading: str = "calibrated",
         stability: str = "steadiness",
         change_rate: str = "tensor_l1",
         explainability: str = "gini",
     ) -> FloatArray:
-        """(O,) score of each observation; the arguments are those of `score`.
+        """(O,) score of each observation; the arguments are those of `score`, and α may also be an
+        adaptive scheme of `alphas`, in the calibrated reading.
 
         A stability other than `magnitude` is that of the trailing 50 observations (fewer at the
         start; `directness` only as long as they begin at an anchor). A `gini` or `top_mass` is
         carried on from the last histogram.
         """
         if require_known(reading, READINGS, "reading") == "article":
+            if isinstance(alpha, str):
+                raise TraceError(f"alpha is {alpha!r}; the article's reading takes a number")
             return blend(alpha, self.change_rate(change_rate), self.explainability("article"))
+        weight = self.alphas(alpha, stability, explainability) if isinstance(alpha, str) else alpha
         index = self.explainability(explainability)
         if explainability in concentration.FROM_ORDER and len(self.histogram.observations):
             last = (
                 np.searchsorted(self.histogram.observations, np.arange(len(self)), side="right") - 1
             )
             index = np.where(last < 0, np.nan, index[self.histogram.observations[last]])
-        return blend(alpha, self._trailing(stability), index)
+        return blend(weight, self._trailing(stability), index)
 
     def _trailing(self, kind: str) -> FloatArray:
         of_rows = self._stability_of_rows(kind)
@@ -267,23 +320,77 @@ class Trace:
             [of_rows(max(0, end - stabilities.TRAILING), end) for end in ends], np.float64
         )
 
+    # ---- which tensors, which parameters
+
+    def top_movers(self, count: int = 10) -> list[tuple[str, float]]:
+        """Return the tensors that moved most in this window, for their size, the first first: each
+        with the length of its path over its mean length, Σ‖δ‖/mean ‖θ‖.
+
+        With ``every=k`` the path is k times what was observed. Tensors that stood still, or are 0,
+        are left out.
+        """
+        paths = self.every * np.sqrt(self.statistics[:, :, Statistic.SQ_DELTA]).sum(axis=0)
+        sizes = np.sqrt(self.statistics[:, :, Statistic.SQ_THETA])
+        observed = (self.statistics[:, :, Statistic.COUNT] > 0).sum(axis=0)
+        return self._first(divide(paths, divide(sizes.sum(axis=0), observed)), count)
+
+    def most_important(self, count: int = 10) -> list[tuple[str, float]]:
+        """Return the tensors with the greatest share of the importance, the mean over this window's
+        observations of Σc in the tensor over Σc in all, the first first.
+        """
+        masses = self.statistics[:, :, Statistic.C]
+        shares = divide(masses, masses.sum(axis=1, keepdims=True))
+        known = ~np.isnan(shares).any(axis=1)
+        return self._first(divide(shares[known].sum(axis=0), np.count_nonzero(known)), count)
+
+    def _first(self, values: FloatArray, count: int) -> list[tuple[str, float]]:
+        order = np.argsort(-np.nan_to_num(values), kind="stable")
+        return [(self.tensors[i], float(values[i])) for i in order[:count] if values[i] > 0]
+
+    def top_elements(self, kind: str = "moved") -> list[TopElement]:
+        """Return the lists of single parameters that were kept at anchors (`trace_core.top`).
+
+        ``moved``: those that moved farthest from each anchor to the next, or to the end, where
+        copies were kept; ``important``: those with the greatest share at each anchor.
+        """
+        return self.top.named(require_known(kind, KINDS, "list of parameters"), self.tensors)
+
     # ---- one number for all of the trace's observations
 
     def stability(self, kind: str = "steadiness") -> float:
         """Stability in [0, 1] of this window, NaN where undefined, of a kind in `STABILITIES`.
 
-        `directness` is exact where the window starts at an anchor, and raises TraceError elsewhere.
-        With ``every=k`` the length of its path is k times what was observed.
+        `directness` is exact where the window starts at an anchor with a copy, and good to about 1%
+        between two sketched ones; it raises TraceError elsewhere. With ``every=k`` the length of
+        its path is k times what was observed.
         """
         of_rows = self._stability_of_rows(kind)
         self._require_finite()
-        if kind == "directness" and len(self) and self.steps[0] not in self.anchors:
-            raise TraceError(
-                f"directness needs a window that starts at an anchor, and this one starts "
-                f"at step {self.steps[0]}; the trace has anchors at: "
-                f"{', '.join(map(str, self.anchors)) or 'none'}"
-            )
+        if kind == "directness":
+            self._require_anchored()
         return of_rows(0, len(self))
+
+    def _require_anchored(self) -> None:
+        if self.steps[0] in self.anchors or self._sketched_displacement(0, len(self)) is not None:
+            return
+        known = [*map(str, self.anchors), *(f"{step} (sketched)" for step in self.sketch_steps)]
+        raise TraceError(
+            f"directness needs a window that starts at an anchor, and ends at one where they are "
+            f"sketched; this one goes from step {self.steps[0]} to {self.steps[-1]}; the trace has "
+            f"anchors at: {', '.join(known) or 'none'}"
+        )
+
+    def _sketched_displacement(self, start: int, stop: int) -> float | None:
+        """Return how far the parameters went in rows start to stop (exclusive), if both ends were
+        sketched; what follows the last observed step up to the next one belongs to it.
+        """
+        last = self.steps[stop - 1]
+        first = np.flatnonzero(self.sketch_steps == self.steps[start])
+        ends = np.flatnonzero((self.sketch_steps > last) & (self.sketch_steps <= last + self.every))
+        if not len(first) or not len(ends):
+            return None
+        places = self.sketches[first[0]], self.sketches[ends[-1]]
+        return math.sqrt(sketch.squared_distances(*places, self.sizes.tolist()).sum())
 
     def _stability_of_rows(self, kind: str) -> Callable[[int, int], float]:
         """Return the stability of the observations start to stop (exclusive), as a function of the
@@ -304,10 +411,16 @@ class Trace:
         return lambda start, stop: of_rates(rate[start:stop])
 
     def _directness(self, start: int, stop: int) -> float:
-        if start >= stop or self.steps[start] not in self.anchors:
+        if start >= stop:
             return math.nan
-        column = DISPLACEMENT + self.anchors.index(int(self.steps[start]))
-        displacement = math.sqrt(self.statistics[stop - 1, :, column].sum())
+        if self.steps[start] in self.anchors:
+            column = DISPLACEMENT + self.anchors.index(int(self.steps[start]))
+            displacement = math.sqrt(self.statistics[stop - 1, :, column].sum())
+        else:
+            sketched = self._sketched_displacement(start, stop)
+            if sketched is None:
+                return math.nan
+            displacement = sketched
         path = self.every * np.sqrt(total(self.statistics[start:stop], Statistic.SQ_DELTA)).sum()
         return stabilities.directness(displacement, float(path))
 
@@ -343,6 +456,10 @@ class Trace:
         if not len(self):
             raise TraceError("the trace has no observations yet; a score needs at least one")
         finite = np.isfinite(self.statistics[:, :, :DISPLACEMENT])
+        # An importance that takes passes of its own is known where a histogram was taken.
+        unknown = np.ones(len(self), bool)
+        unknown[self.histogram.observations] = False
+        finite[unknown, :, Statistic.C :] = True
         if finite.all():
             return
         row, tensor, column = np.argwhere(~finite)[0]

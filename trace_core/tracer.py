@@ -99,9 +99,7 @@ class Tracer:
         self._stepped: set[int] = set()
         self._staged: list[tuple[int, FloatArray, bool]] = []
         self._hooks = [
-            hook
-            for index, each in enumerate(optimizers)
-            for hook in self._hooked(each, index)
+            hook for index, each in enumerate(optimizers) for hook in self._hooked(each, index)
         ]
 
     def _require_owned(self) -> None:
@@ -164,6 +162,7 @@ class Tracer:
                 self._source,
                 refresh=self._every == 1,
                 histogram=self._histogram,
+                anchor=self._step in self._anchors.steps,
             )
         if len(self._watched) > 1:
             self._stepped.add(index)
@@ -173,6 +172,8 @@ class Tracer:
 
     def _close_round(self) -> None:
         """End a step: what was read of it stays staged until enough has come together."""
+        if self._opened and self._step in self._anchors.steps:
+            self._note_importance()
         step, self._step = self._step, self._step + 1
         self._due = self._step % self._every == 0
         self._stepped.clear()
@@ -185,6 +186,15 @@ class Tracer:
             self._on_observation(self._observe())
         elif len(self._watched) > 1 or self._watched[0].full:
             self._flush()
+
+    def _note_importance(self) -> None:
+        """Have the anchor know which parameters are the most important there."""
+        source, found = self._source, dict[int, Tensor]()
+        for watched in self._watched:
+            found |= watched.importances
+            watched.importances = {}
+        if not isinstance(source, OtherSource) or source.known(histogram=self._histogram):
+            self._anchors.note_importance(self._step, found)
 
     def _flush(self) -> None:
         """Record what is staged."""

@@ -40,6 +40,7 @@ class Watched:
         self.optimizer = optimizer
         self.positions: list[int] = []
         self.learning_rates: FloatArray = np.full(len(followed.names), np.nan)
+        self.importances: dict[int, Tensor] = {}
         self._followed = followed
         self._members = members
         self._groups: list[list[Tensor]] = []
@@ -58,7 +59,7 @@ class Watched:
             self._groups = [list(group["params"]) for group in groups]
             self._of_group = [self._positions_of(tensors) for tensors in self._groups]
             self.positions = sorted(i for group in self._of_group for i in group)
-            self._moving = []
+            self._moving.clear()
             self._rates = []
         rates = [float(group.get("lr", np.nan)) for group in groups]
         if rates != self._rates:
@@ -117,24 +118,27 @@ class Watched:
         *,
         refresh: bool,
         histogram: bool,
+        anchor: bool,
     ) -> None:
         """Read what the step just taken did; `drain` returns it.
 
-        With ``refresh`` the snapshots may become what the tensors are, which is noted then.
+        With ``refresh`` the snapshots may become what the tensors are, which is noted then. At an
+        anchor every parameter's importance is left in ``importances``.
         """
         moving, plan = self._moving, self._plan
-        if plan is not None and moving and source.plain and plan.origins == len(origins):
+        known = plan is not None and plan.origins == len(origins) and not anchor
+        if plan is not None and known and moving and source.plain:
             gradients = list(map(_gradient, moving))
             if plan.fits(gradients):
                 after = list(map(Tensor.data_ptr, moving))
                 addresses = list(map(Tensor.data_ptr, gradients))
-                plan.run(
-                    after, addresses, self._factors, refresh=refresh, histogram=histogram
-                )
+                plan.run(after, addresses, self._factors, refresh=refresh, histogram=histogram)
                 self._addresses = after
                 self._versions = list(map(_version, moving)) if refresh else []
                 return
-        self._read_anew(snapshots, origins, source, refresh=refresh, histogram=histogram)
+        self._read_anew(
+            snapshots, origins, source, refresh=refresh, histogram=histogram, anchor=anchor
+        )
 
     def _read_anew(
         self,
@@ -144,6 +148,7 @@ class Watched:
         *,
         refresh: bool,
         histogram: bool,
+        anchor: bool,
     ) -> None:
         """Read a step, whatever has changed since the last."""
         followed, before = self._followed, snapshots.before
@@ -158,6 +163,11 @@ class Watched:
         if isinstance(source, OtherSource):
             gradients = self._given(source, active, before, after, gradients, histogram=histogram)
             importance = "gradient"
+        if anchor:
+            self.importances = {
+                position: _each(importance, before[position], gradient)
+                for position, gradient in zip(active, gradients, strict=True)
+            }
         plan = self._fitting_plan(active, before, after, origins, gradients)
         factors = FACTORS.get(importance)
         if plan is None or factors is None:
@@ -243,7 +253,7 @@ class Watched:
             return plan
         self._flush()
         self._plan = None
-        self._moving = []
+        self._moving.clear()
         compiled = library()
         if compiled is None or not active or not all(map(_readable, after)):
             return None
@@ -269,6 +279,13 @@ def _readable(tensor: Tensor) -> bool:
         and tensor.dtype in DTYPES
         and (tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last))
     )
+
+
+@torch.no_grad()
+def _each(importance: str, before: Tensor, gradient: Tensor) -> Tensor:
+    """The importance of every element of a tensor, flat."""
+    dense = gradient.to_dense() if gradient.is_sparse else gradient
+    return IMPORTANCES[importance](before.double().reshape(-1), dense.double().reshape(-1))
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from setuptools.command.build_ext import build_ext
 FLAGS = ("-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-fno-sanitize=undefined", "-s")
 
 
-class BuildKernel(build_ext):
+class BuildKernel(build_ext):  # type: ignore[misc]
     """Builds the one extension, which is a plain library and needs no header of Python's."""
 
     def build_extension(self, ext: Extension) -> None:

@@ -7,6 +7,7 @@ import struct
 import threading
 from collections.abc import Sequence
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,8 +67,8 @@ class Plan:
 
     ``positions`` says which of the model's tensors they are, ``before`` holds their snapshots,
     ``origins`` what displacements are measured from, ``members`` the tensors of each node
-    (`node_members`). What is observed is staged in buffers, up to ``room`` observations, until it is
-    drained.
+    (`node_members`). What is observed is staged in buffers, up to ``room`` observations, until it
+    is drained.
     """
 
     def __init__(
@@ -100,9 +101,12 @@ class Plan:
             "chunks": chunks,
             "partial": np.zeros((len(chunks), columns - 1)),
         }
-        self._job = _Job(tensor_count=n, chunk_count=len(chunks), origins=len(origins), level=level())
+        self._job = _Job(
+            tensor_count=n, chunk_count=len(chunks), origins=len(origins), level=level()
+        )
         self._address = ctypes.byref(self._job)
         self._pack = struct.Struct(f"{_CALL + 2 * n}q").pack_into
+        self._call = call.data.cast("B")
         self._point(_PASS)
         self._rows = _Staging(np.zeros((self.room, n, columns)))
         self._staged: tuple[_Staging, ...] = ()
@@ -156,7 +160,7 @@ class Plan:
             )
             self._histograms = taken + 1
         self._pack(
-            self._arrays["call"],
+            self._call,
             0,
             *(*factors, refresh, 0, histogram, rows, *places, *after, *gradients),
         )
@@ -173,7 +177,7 @@ class Plan:
             return True
         return False
 
-    def fits(self, gradients: Sequence[Tensor | None]) -> bool:
+    def fits(self, gradients: Sequence[Any]) -> bool:
         """Whether gradients of all its tensors are there, of the types and layouts it was made
         for.
         """
@@ -243,7 +247,10 @@ class Plan:
         room, n = self.room, len(self._sizes)
         self._staged = (
             _Staging(np.zeros((room, n), np.int64)),
-            *(_Staging(np.zeros(room * self._bins, kind)) for kind in (np.int16, np.int64, np.float32)),
+            *(
+                _Staging(np.zeros(room * self._bins, kind))
+                for kind in (np.int16, np.int64, np.float32)
+            ),
             _Staging(np.zeros((room, len(self._members), 2))),
         )
 
@@ -255,7 +262,8 @@ class Plan:
         node_of = np.full((len(self._sizes), _DEPTH), -1, np.int64)
         depth = [0] * len(self._sizes)
         grouped: set[int] = set()
-        groups, members = [], []
+        groups: list[tuple[int, int]] = []
+        members: list[int] = []
         # The whole stands last and the tensors first, so that larger nodes come first here.
         for node in reversed(range(len(inside))):
             if not 0 < sizes[node] < EXACT_BELOW:
