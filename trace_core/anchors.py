@@ -30,7 +30,7 @@ class Anchors:
         self._followed = followed
         self.steps = tuple(sorted(set(steps)))
         if exact is None:
-            exact = sum(followed.sizes) < EXACT_BELOW_ELEMENTS
+            exact = followed.elements < EXACT_BELOW_ELEMENTS
         self.exact = self.steps if exact else ()
         self.sketched = () if exact else self.steps
         self._origins: dict[int, dict[int, Tensor]] = {}
