@@ -38,7 +38,7 @@ class Anchors:
                     f"anchors has {step!r}; an anchor is an observed step: "
                     f"a multiple of every={every}, from 0"
                 )
-        small = sum(followed.sizes) < EXACT_BELOW_ELEMENTS
+        small = followed.elements < EXACT_BELOW_ELEMENTS
         if followed.sharded and exact is False:
             raise TraceError(
                 "exact_directness is False, and sharded parameters aren't sketched; keep copies "
@@ -77,8 +77,10 @@ class Anchors:
 
     def note_importance(self, step: int, importances: Mapping[int, Tensor]) -> None:
         """Take down which parameters are the most important at an anchor, from all tensors that
-        moved there.
+        moved there. Of sharded ones no process knows all.
         """
+        if self._followed.sharded:
+            return
         found: list[tuple[float, int, int]] = []
         total = 0.0
         for position, values in importances.items():
@@ -91,7 +93,7 @@ class Anchors:
     @torch.no_grad()
     def _with_moves(self, step: int) -> TopLists:
         """Return the lists, with those that moved most since the last exact anchor."""
-        if not self._origins or step <= max(self._origins):
+        if self._followed.sharded or not self._origins or step <= max(self._origins):
             return self._top
         start, origin = max(self._origins), self._origins[max(self._origins)]
         found = []

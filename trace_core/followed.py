@@ -8,29 +8,30 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from trace_core.distributed import counted_here, gather, merge
 from trace_core.errors import TraceError, require_known
+from trace_core.importance.undisturbed import bare
 from trace_core.names import plain_name
+from trace_core.trace import Trace
 
 _BRIEF = (torch.bfloat16, torch.float16)
-Kind = tuple[torch.Size, torch.dtype, torch.device]
+Kind = tuple[torch.Size, torch.dtype, torch.device, tuple[int, ...]]
 
 
 class Followed:
     """The T parameter tensors of a model, tied ones once, by position.
 
-    A parameter with a master copy in ``masters`` (by name) is followed there. Of a sharded one
-    (FSDP2's), this process's part is followed.
+    A parameter with a master copy in ``masters`` (by name) is followed there. Of a sharded model
+    (FSDP2's), this process's part is followed; what several processes hold, one of them follows.
 
     Raises TraceError for a model that can't be traced. Warns where parameters of 16 bits have no
     master copy.
     """
 
     def __init__(self, model: nn.Module, masters: Mapping[str, Tensor] | None) -> None:
-        while isinstance(model, (DistributedDataParallel, DataParallel)):
-            model = model.module
-        named = {plain_name(name): tensor for name, tensor in model.named_parameters()}
+        _require_no_flat_parameters(model)
+        named = {plain_name(name): tensor for name, tensor in bare(model).named_parameters()}
         self.names = tuple(named)
         for name, master in (masters or {}).items():
             require_known(name, self.names, "parameter in masters")
@@ -44,7 +45,13 @@ class Followed:
         self.position_of = {id(tensor): i for i, tensor in enumerate(self.tensors)}
         self._sharded = [isinstance(tensor, DTensor) for tensor in self.tensors]
         self.sharded = any(self._sharded)
-        self.sizes = [self.local(i).numel() for i in range(len(self.tensors))]
+        self.elements = sum(tensor.numel() for tensor in self.tensors)
+        """Elements of the model, in all processes together."""
+        self.sizes = [
+            0 if self.sharded and not counted_here(name, tensor) else self.local(i).numel()
+            for i, (name, tensor) in enumerate(zip(self.names, self.tensors, strict=True))
+        ]
+        """Elements of each tensor that are followed here."""
         self._kinds = [_kind(tensor) for tensor in self.tensors]
         self._warn_of_rounding(masters or {})
 
@@ -80,12 +87,33 @@ class Followed:
         return _local(self.tensors[position]) if self._sharded[position] else self.tensors[position]
 
     def gradient(self, position: int) -> Tensor | None:
-        """Return this process's part of a tensor's gradient."""
-        gradient = self.tensors[position].grad
-        return gradient if gradient is None or not self._sharded[position] else _local(gradient)
+        """Return this process's part of a tensor's gradient.
+
+        Raises TraceError for one that is sharded otherwise than its tensor.
+        """
+        tensor = self.tensors[position]
+        gradient = tensor.grad
+        if gradient is None or not isinstance(tensor, DTensor):
+            return gradient
+        if not isinstance(gradient, DTensor) or gradient.placements != tensor.placements:
+            raise TraceError(
+                f"the gradient of parameter {self.names[position]!r} is placed "
+                f"{getattr(gradient, 'placements', 'on one process')}, the parameter itself "
+                f"{tensor.placements}; a step is traced where both are placed alike"
+            )
+        return _local(gradient)
+
+    def whole(self, trace: Trace) -> Trace:
+        """Return the trace of the whole model, given that of what is followed here: a collective
+        call where parameters are sharded.
+        """
+        if not self.sharded:
+            return trace
+        sharded = self.tensors[self._sharded.index(True)]
+        return merge(gather(trace, _local(sharded).device))
 
     def require_unchanged(self, position: int, step: int) -> None:
-        """Raise TraceError if a tensor's shape, dtype or device is not what it was."""
+        """Raise TraceError if a tensor's shape, dtype, device or strides are not what they were."""
         kind = _kind(self.tensors[position])
         if kind != self._kinds[position]:
             raise TraceError(
@@ -101,8 +129,16 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 def _kind(tensor: Tensor) -> Kind:
-    return tensor.shape, tensor.dtype, tensor.device
+    return tensor.shape, tensor.dtype, tensor.device, tensor.stride()
 
 
 def _describe(kind: Kind) -> str:
-    return f"{tuple(kind[0])} {kind[1]} on {kind[2]}"
+    return f"{tuple(kind[0])} {kind[1]} on {kind[2]} with strides {kind[3]}"
+
+
+def _require_no_flat_parameters(model: nn.Module) -> None:
+    if any("_fsdp_wrapped_module" in name.split(".") for name, _ in model.named_modules()):
+        raise TraceError(
+            "the model is wrapped in FullyShardedDataParallel, which flattens its parameters; "
+            "shard it with torch.distributed.fsdp.fully_shard instead"
+        )

@@ -134,11 +134,13 @@ class PathSource(OtherSource):
         self._path.load_state_dict(state)
 
 
-def source(name: str, model: nn.Module, probe: Probe | None, every: int) -> Source:
+def source(
+    name: str, model: nn.Module, probe: Probe | None, every: int, *, sharded: bool
+) -> Source:
     """Return the source of an importance.
 
-    Raises TraceError for an unknown name, one that needs a probe without it, and a probe that
-    nothing needs.
+    Raises TraceError for an unknown name, one that needs a probe without it, a probe that nothing
+    needs, and one on a model whose parameters are sharded.
     """
     require_known(name, {**ESTIMATORS, **IMPORTANCES}, "importance")
     if (name in PROBED) != (probe is not None):
@@ -147,6 +149,11 @@ def source(name: str, model: nn.Module, probe: Probe | None, every: int) -> Sour
             "loss))"
             if probe is None
             else f"importance {name!r} takes no probe; those that do: {', '.join(PROBED)}"
+        )
+    if probe is not None and sharded:
+        raise TraceError(
+            f"importance {name!r} runs the model apart from the training, which isn't done with "
+            f"sharded parameters; those that can be had: {', '.join((*IMPORTANCES, PATH))}"
         )
     if probe is not None:
         return ProbeSource(name, model, probe)

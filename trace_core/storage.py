@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,6 +84,13 @@ def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[st
 
 def save(trace: Trace, path: str | PathLike[str]) -> None:
     """Write a trace; see `Trace.save`."""
+    file = io.BytesIO()
+    write(trace, file)
+    write_atomically(Path(path), file.getvalue())
+
+
+def write(trace: Trace, file: IO[bytes]) -> None:
+    """Write a trace to an open file."""
     header = {
         "format": FORMAT,
         "statistics_version": STATISTICS_VERSION,
@@ -94,33 +101,36 @@ def save(trace: Trace, path: str | PathLike[str]) -> None:
         "anchors": trace.anchors,
     }
     arrays = {name: _pack(array) for name, array in to_arrays(trace).items()}
-    file = io.BytesIO()
     np.savez_compressed(
         file, allow_pickle=False, **{_HEADER: np.array(json.dumps(header))}, **arrays
     )
-    write_atomically(Path(path), file.getvalue())
 
 
 def load(kind: type[Trace], path: str | PathLike[str]) -> Trace:
     """Read a trace; see `Trace.load`."""
     with open(path, "rb") as file:
-        if file.read(2) != b"PK":
-            raise TraceError(f"{path} is not a trace: a trace is an npz file written by Trace.save")
-        file.seek(0)
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                if _HEADER not in archive:
-                    raise TraceError(f"{path} is not a trace: it is an archive without {_HEADER!r}")
-                header = json.loads(str(archive[_HEADER]))
-                _require_readable(header, path)
-                arrays = {name: _unpack(archive[name]) for name in archive.files if name != _HEADER}
-                return from_arrays(kind, header, arrays)
-        except TraceError:
-            raise
-        except _DAMAGE as error:
-            raise TraceError(
-                f"{path} is truncated or damaged ({error}); delete it, and make it again"
-            ) from error
+        return read(kind, file, path)
+
+
+def read(kind: type[Trace], file: IO[bytes], path: str | PathLike[str]) -> Trace:
+    """Read a trace from an open file, which errors call ``path``."""
+    if file.read(2) != b"PK":
+        raise TraceError(f"{path} is not a trace: a trace is an npz file written by Trace.save")
+    file.seek(0)
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            if _HEADER not in archive:
+                raise TraceError(f"{path} is not a trace: it is an archive without {_HEADER!r}")
+            header = json.loads(str(archive[_HEADER]))
+            _require_readable(header, path)
+            arrays = {name: _unpack(archive[name]) for name in archive.files if name != _HEADER}
+            return from_arrays(kind, header, arrays)
+    except TraceError:
+        raise
+    except _DAMAGE as error:
+        raise TraceError(
+            f"{path} is truncated or damaged ({error}); delete it, and make it again"
+        ) from error
 
 
 def _pack(array: Array) -> Array:

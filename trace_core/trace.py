@@ -75,7 +75,7 @@ class Trace:
     """Importance of each tensor at H of the observations."""
     exact: FloatArray
     """(H, T + L + B + 1, 2) exact `gini` and `top_mass` of the small among the T tensors, L layers,
-    B blocks and the whole.
+    B blocks and the whole; NaN where they are not known.
     """
     every: int
     """Optimiser steps from one observation to the next."""
@@ -260,12 +260,14 @@ class Trace:
         if kind in concentration.FROM_SUMS:
             return concentration.from_sums(kind, self.statistics), np.zeros(len(self))
         at = self.histogram.observations
-        small = self.active[at] < concentration.EXACT_BELOW
+        active = self.active[at]
         found = self.exact[:, -1, list(concentration.FROM_ORDER).index(kind)].copy()
         found_bound = np.zeros(len(at))
-        if not small.all():
+        # Of a sharded model no exact values are known, also where it is small.
+        pooled = (active >= concentration.EXACT_BELOW) | (np.isnan(found) & (active > 1))
+        if pooled.any():
             value, bound = concentration.FROM_ORDER[kind](self.histogram.pooled())
-            found, found_bound = np.where(small, found, value), np.where(small, 0.0, bound)
+            found, found_bound = np.where(pooled, value, found), np.where(pooled, bound, 0.0)
         values, bounds = np.full((2, len(self)), np.nan)
         values[at], bounds[at] = found, found_bound
         return values, bounds

@@ -76,7 +76,7 @@ class Tracer:
     ) -> None:
         self._followed = Followed(model, masters)
         self._every = _at_least_one("every", every)
-        self._source = source(importance, model, probe, every)
+        self._source = source(importance, model, probe, every, sharded=self._followed.sharded)
         if histogram_every is None:
             histogram_every = self._source.histogram_every
         self._histogram_every = _at_least_one("histogram_every", histogram_every)
@@ -105,9 +105,11 @@ class Tracer:
     def _require_owned(self) -> None:
         owners: dict[int, int] = {}
         for index, watched in enumerate(self._watched):
-            if not watched.positions:
+            if not watched.owns:
                 raise TraceError(
-                    "the optimizer owns none of the model's parameters; give it those of this model"
+                    "the optimizer owns none of the model's parameters; give it those of this "
+                    "model, or name the copies that it steps instead: "
+                    "Tracer(..., masters={name: tensor})"
                 )
             for position in watched.positions:
                 if owners.setdefault(position, index) != index:
@@ -115,7 +117,7 @@ class Tracer:
                         f"parameter {self._followed.names[position]!r} is owned by two of the "
                         f"optimizers; each parameter must have one"
                     )
-        if not owners:
+        if not self._watched:
             raise TraceError("there is no optimizer to watch; give the one that trains this model")
 
     # ---- at each step
@@ -240,7 +242,7 @@ class Tracer:
         Where parameters are sharded every process must call it, and each gets the whole.
         """
         self._flush()
-        return self._anchors.complete(self._recording.trace(), self._step)
+        return self._anchors.complete(self._followed.whole(self._recording.trace()), self._step)
 
     def close(self) -> None:
         """Stop watching and let go of the copies of parameters; the trace stays. Closing twice is

@@ -86,6 +86,12 @@ class Watched:
         self._addresses: list[int] = []
         self._versions: list[int] = []
 
+    @property
+    def owns(self) -> bool:
+        """Whether any of the model's parameters is its, be this process's part of it empty."""
+        known = self._followed.position_of
+        return any(id(tensor) in known for group in self._groups for tensor in group)
+
     def _positions_of(self, tensors: Sequence[Tensor]) -> list[int]:
         known, sizes = self._followed.position_of, self._followed.sizes
         positions = [known[id(tensor)] for tensor in tensors if id(tensor) in known]

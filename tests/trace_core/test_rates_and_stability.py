@@ -16,11 +16,14 @@ from trace_core.statistics import DISPLACEMENT, Statistic
 
 def read(before, after, gradients=None, importance="taylor", origins=()):
     gradients = gradients or [torch.ones_like(tensor) for tensor in before]
-    return collect(before, after, gradients, origins, IMPORTANCES[importance], histogram=True)
+    positions = list(range(len(before)))
+    return collect(
+        positions, before, after, gradients, origins, IMPORTANCES[importance], histogram=True
+    )
 
 
 def rates_of(before, after):
-    statistics = read(before, after).statistics[None]
+    statistics = read(before, after).statistics
     return {kind: float(f(statistics)[0]) for kind, f in change_rate.CHANGE_RATES.items()}
 
 
@@ -34,20 +37,21 @@ def test_statistics_by_definition_with_zeros_and_tiles():
     (theta, small), (updated, small_after) = pair(0, (TILE + 5,), (3, 7))
     theta[::5] = 0
     updated[::10] = 0
-    found = read([theta, small], [updated, small_after], origins=[None, [theta + 1, small]])
+    found = read([theta, small], [updated, small_after], origins=[[theta + 1, small]])
     t, u = theta.numpy(), updated.numpy()
     d, c = np.abs(u - t), np.abs(t)
     with np.errstate(all="ignore"):
         ratio, symmetric = np.where(t != 0, d / np.abs(t), 0), d / (np.abs(t) + np.abs(u))
         logs = np.where(c > 0, c * np.log(c), 0)
-    wanted = [t.size, c, t * t, d, d * d, ratio, t == 0, np.nan_to_num(symmetric), c, c * c, logs]
+    moved = t * (u - t)
+    kinds = [d, d * d, moved, ratio, t == 0, np.nan_to_num(symmetric), c, c * c, logs]
+    wanted = [t.size, c, t * t, *kinds]
     np.testing.assert_allclose(
-        found.statistics[0, :DISPLACEMENT], [np.sum(w) for w in wanted], rtol=1e-12
+        found.statistics[0, 0, :DISPLACEMENT], [np.sum(w) for w in wanted], rtol=1e-12
     )
     displacement = [((u - t - 1) ** 2).sum(), ((small_after - small) ** 2).sum().item()]
-    assert np.isnan(found.statistics[:, DISPLACEMENT]).all()
-    np.testing.assert_allclose(found.statistics[:, DISPLACEMENT + 1], displacement, rtol=1e-12)
-    assert list(found.small) == [1]
+    np.testing.assert_allclose(found.statistics[0, :, DISPLACEMENT], displacement, rtol=1e-12)
+    assert list(found.importances.small) == [1]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_statistics_by_definition_with_zeros_and_tiles():
 )
 def test_importances(name, wanted):
     theta, gradient = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([-6.0, 4.0, -2.0])
-    assert read([theta], [theta], [gradient], name).statistics[0, Statistic.C] == wanted
+    assert read([theta], [theta], [gradient], name).statistics[0, 0, Statistic.C] == wanted
 
 
 def test_an_importance_is_registered_once():
@@ -110,7 +114,7 @@ def test_splitting_a_tensor_changes_tensor_l1_alone():
 def test_zero_parameters_are_left_out_and_counted():
     before = [torch.tensor([0.0, 2.0]), torch.zeros(3)]
     after = [torch.tensor([1.0, 3.0]), torch.ones(3)]
-    statistics = read(before, after).statistics[None]
+    statistics = read(before, after).statistics
     assert rates_of(before, after)["elementwise"] == 0.5
     assert rates_of(before, after)["tensor_l1"] == 1.0
     assert rates_of(before, after)["symmetric"] == pytest.approx((1 + 0.2 + 3) / 5)

@@ -481,6 +481,24 @@ INLINE double NAME(across)(const sum_t *lanes) {
     return total;
 }
 
+/* Whether float32 is wide enough for the sums of a tile of n elements: nothing overflowed, and
+ * nothing that underflowed could show in them. */
+static int NAME(fits)(const sum_t *sums, const float *first, const float *second, int64_t n) {
+    const double low = (double)n * TINY_MEAN;
+    double size = NAME(across)(sums + ABS_THETA), moved = NAME(across)(sums + ABS_DELTA);
+    double ratio = NAME(across)(sums + RATIO), mass = NAME(across)(sums + C);
+    /* Comparisons with what is not a number fail. */
+    if (!(size <= 0x1p126 && moved <= 0x1p126 && ratio <= 0x1p127 && mass < INFINITY &&
+          fabs(NAME(across)(sums + THETA_DELTA)) < INFINITY &&
+          fabs(NAME(across)(sums + C_LOG_C)) < INFINITY))
+        return 0;
+    if (moved > 0.0 && size > 0.0 && (ratio < low || size * moved < (double)n * low)) return 0;
+    if (mass > 0.0) return mass >= low;
+    int lost = 0;
+    for (int64_t i = 0; i < n; i++) lost |= (first[i] != 0.0f) & (second[i] != 0.0f);
+    return !lost;
+}
+
 /* Squared distance of n elements from an origin. */
 static double NAME(distance)(const void *after, const void *from, int64_t dtype, int64_t start,
                              int64_t n) {
@@ -527,7 +545,8 @@ static void PASS(const job_t *job, int64_t index) {
     for (int64_t start = chunk->start; start < chunk->stop; start += TILE) {
         int64_t n = chunk->stop - start < TILE ? chunk->stop - start : TILE;
         int64_t padded = (n + LANES - 1) / LANES * LANES;
-        int exactly = tensor->dtype == FLOAT64;
+        int exactly = tensor->dtype == FLOAT64 ||
+                      (call->by_gradient && tensor->gradient_dtype == FLOAT64);
         if (!exactly) {
             const float *theta = NAME(load)(before, tensor->dtype, start, n, padded, tiles[0]);
             const float *updated = NAME(load)(after, tensor->dtype, start, n, padded, tiles[1]);
@@ -541,10 +560,7 @@ static void PASS(const job_t *job, int64_t index) {
                 NAME(tile)(theta, updated, first, second, padded, here, c, bins, 1);
             else
                 NAME(tile)(theta, updated, first, second, padded, here, c, bins, 0);
-            double ratio = NAME(across)(here + RATIO), mass = NAME(across)(here + C);
-            double size = NAME(across)(here + ABS_THETA);
-            exactly = !(ratio <= 0x1p127) || (mass > 0.0 && mass < (double)n * TINY_MEAN) ||
-                      (size > 0.0 && size < (double)n * TINY_MEAN);
+            exactly = !NAME(fits)(here, first, second, n);
             here[ZEROS][0] -= (double)(padded - n);
         }
         if (exactly) {
