@@ -32,7 +32,10 @@ from trace_core.stability import LEAST_USABLE, STABILITIES
 if TYPE_CHECKING:
     from sweeps.candidate import Candidate
 
-IMPORTANCES = ("taylor", "gradient", "magnitude", "uniform")
+IMPORTANCES = (
+    *("taylor", "gradient", "magnitude", "uniform", "synaptic_intelligence"),
+    *("fisher", "mas", "ablation", "permutation"),
+)
 # The article's 1/N tells the number of parameters and nothing else, so nothing is ranked by it.
 CONCENTRATIONS = tuple(kind for kind in EXPLAINABILITIES if kind != "article")
 SAMPLERS = ("tpe", "random")

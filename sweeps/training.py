@@ -23,11 +23,14 @@ from search_spaces import Part, get_architecture, get_task, initialise
 from sweeps.candidate import Candidate, Training
 from trace_core import Trace, Tracer
 from trace_core.durable import write_atomically
+from trace_core.importance import PROBED, Probe
 
 CHECKPOINT_SECONDS = 5.0
 """Most time that an interruption costs a training, beside the step it is in."""
 
 EVALUATION_BATCH = 1024
+PROBE_SAMPLES = 256
+"""Most samples on which an importance that needs passes of its own is estimated."""
 
 
 class TrainingError(Exception):
@@ -73,6 +76,7 @@ class TrainingRun:
             histogram_every=max(
                 1, math.ceil(self.total_steps / candidate.every / candidate.histograms)
             ),
+            probe=self._probe(),
         )
         self.step = 0
         self.seconds = 0.0
@@ -181,6 +185,16 @@ class TrainingRun:
         return (
             inputs.to(self._dtype) if inputs.is_floating_point() else inputs,
             targets.to(self._dtype) if targets.is_floating_point() else targets,
+        )
+
+    def _probe(self) -> Probe | None:
+        """What the importance is estimated on, if by passes of its own: validation samples."""
+        if self._candidate.importance not in PROBED:
+            return None
+        inputs, targets = self._tensors(self._parts["validation"])
+        return Probe(
+            (inputs[:PROBE_SAMPLES], targets[:PROBE_SAMPLES]),
+            lambda outputs, batch: self.task.loss(outputs, batch[1]),
         )
 
     def _one_step(self) -> None:

@@ -520,9 +520,9 @@ def test_an_error_survives_pickling() -> None:
 
 
 def test_importances_are_those_that_can_be_collected() -> None:
-    from trace_core.importance import IMPORTANCES
+    from trace_core.importance import ESTIMATORS
 
-    assert set(config_module.IMPORTANCES) <= set(IMPORTANCES)
+    assert set(config_module.IMPORTANCES) == set(ESTIMATORS)
 
 
 def test_alpha_schemes_are_those_of_the_measure() -> None:

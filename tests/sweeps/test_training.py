@@ -49,6 +49,21 @@ def figures(run: RunDirectory, name: str) -> tuple[Any, Trace]:
     return (record.history, record.metric_test), Trace.load(run.trace(name))
 
 
+@pytest.mark.parametrize("importance", ["synaptic_intelligence", "fisher", "ablation"])
+def test_importances_that_take_more_than_the_gradient(tmp_path: Path, importance: str) -> None:
+    plain, other = RunDirectory(tmp_path / "plain"), RunDirectory(tmp_path / "other")
+    make(plain, one())
+    make(other, one(importance=importance))
+    (history, _), usual = figures(plain, one().training_id)
+    (history_too, _), found = figures(other, one(importance=importance).training_id)
+    assert history == history_too, "estimating disturbed the training"
+    taken = found.explainability("gini")[found.histogram.observations]
+    # At step 0 an ablation may well make nothing worse.
+    assert np.isfinite(taken[1:]).all()
+    assert np.isfinite(found.score())
+    assert not np.allclose(taken, usual.explainability("gini")[found.histogram.observations])
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("architecture", architecture_names())
 def test_a_training_goes_on_from_its_checkpoint(
