@@ -13,7 +13,7 @@ help:  ## show this list
 
 setup: .venv/.ready  ## make .venv and install what the lock pins
 
-.venv/.ready: pyproject.toml constraints.txt
+.venv/.ready: pyproject.toml constraints.txt trace_core/kernel/kernel.c trace_core/kernel/build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "tracerank needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv

@@ -115,6 +115,13 @@ def test_any_sample_is_within_the_bound(data):
         assert abs(found[0] - value) <= bound[0]
 
 
+@pytest.mark.parametrize("name", ["uniform", "normal_product", "log_normal", "sparse"])
+def test_gini_from_the_histogram_is_close(name):
+    c = samples()[name]
+    value, _ = concentration.gini_from_histogram(pooled_of(c))
+    assert value[0] == pytest.approx(oracle(c)["gini"], abs=0.005)
+
+
 def test_bound_is_tight_enough_to_be_of_use():
     c = samples()["normal_product"]
     value, bound = concentration.gini_from_histogram(pooled_of(c))
