@@ -272,6 +272,11 @@ def test_the_environment_can_turn_it_off():
     assert done.stdout.strip() == "torch"
 
 
+def test_the_installation_has_built_it():
+    assert kernel.library() is not None
+    assert kernel.describe().startswith("compiled")
+
+
 @pytest.mark.parametrize("damage", ["absent", "not a library", "of another version"])
 def test_a_library_that_does_not_fit_is_left_alone(damage, tmp_path, monkeypatch):
     place = tmp_path / "compiled.so"
