@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trace_core.errors import TraceError, require_known
 from trace_core.importance import ESTIMATORS, IMPORTANCES, PROBED, Probe, SynapticIntelligence
+from trace_core.importance.undisturbed import bare
 from trace_core.names import plain_name
 
 PATH = "synaptic_intelligence"
@@ -65,7 +66,7 @@ class ProbeSource(OtherSource):
 
     def __init__(self, name: str, model: nn.Module, probe: Probe) -> None:
         super().__init__(name)
-        self._model = model
+        self._model = bare(model)
         self._probe = probe
         self._options: dict[str, Any] = {}
         self._found: dict[str, Tensor] = {}
