@@ -1,8 +1,8 @@
 """What the tracer adds to the peak of a training's resident memory, against the parameters' bytes.
 
 Each figure is of a process of its own, where the plain training has come to its peak before the
-tracer is made; how far the peak rises from there is what is told. A small training is traced before,
-so that the code itself, once in memory, doesn't count.
+tracer is made; how far the peak rises from there is what is told. A small training is traced
+before, so that the code itself, once in memory, doesn't count.
 
 The allocator is told to give large blocks back as they are freed. As it comes, glibc's keeps some,
 more or fewer from run to run: 30 MiB, which would hide what is looked for.

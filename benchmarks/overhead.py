@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ def _plain(training: Training) -> Iterator[Step]:
     yield training.step
 
 
-def _traced(**settings: int) -> Callable[[Training], AbstractContextManager[Step]]:
+def _traced(**settings: Any) -> Callable[[Training], AbstractContextManager[Step]]:
     @contextmanager
     def way(training: Training) -> Iterator[Step]:
         with Tracer(training.model, training.optimizer, importance="taylor", **settings):

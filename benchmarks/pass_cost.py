@@ -13,6 +13,7 @@ import statistics
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -69,31 +70,32 @@ def table(
         head += [cadence, "× floor"]
     rows = [head]
     for size, tensors in sizes:
-        model = _model(size, tensors)
         for name in names:
             if name == "torch" and size > TORCH_UP_TO:
                 continue
             with _passes(name):
-                cells = _cells(model, size, blocks, block_seconds)
+                cells = _cells(size, tensors, blocks, block_seconds)
             rows.append([f"{size:,}", str(tensors), name, *cells])
     return markdown(rows)
 
 
-def _model(size: int, tensors: int) -> nn.Module:
+def _still(size: int, tensors: int) -> tuple[nn.Module, Still]:
+    """A model with gradients, and its optimiser. Each tracer has its own: where another's optimiser
+    moves the parameters too, snapshots are renewed once more than in a training.
+    """
     torch.manual_seed(0)
     model = nn.ParameterList(nn.Parameter(torch.randn(size // tensors)) for _ in range(tensors))
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
-    return model
+    return model, Still(list(model.parameters()))
 
 
-def _cells(model: nn.Module, size: int, blocks: int, block_seconds: float) -> list[str]:
-    parameters = list(model.parameters())
-    bare, plain, full = (Still(parameters) for _ in range(3))
-    settings = {"exact_directness": False}
+def _cells(size: int, tensors: int, blocks: int, block_seconds: float) -> list[str]:
+    _, bare = _still(tensors, tensors)
+    (plain_model, plain), (full_model, full) = (_still(size, tensors) for _ in range(2))
     with (
-        Tracer(model, plain, histogram_every=NEVER, **settings),
-        Tracer(model, full, histogram_every=1, **settings),
+        Tracer(plain_model, plain, exact_directness=False, histogram_every=NEVER),
+        Tracer(full_model, full, exact_directness=False, histogram_every=1),
     ):
         found = take_turns(
             {"bare": bare.step, "plain": plain.step, "full": full.step, **_copies(size)},
@@ -113,16 +115,13 @@ def _cells(model: nn.Module, size: int, blocks: int, block_seconds: float) -> li
 def _copies(size: int) -> dict[str, Step]:
     """Copies of N float32 by as many threads as the pass may use; the quicker is the floor's."""
     source, target = torch.randn(size), torch.zeros(size)
-    part = source.nbytes // THREADS
-    spans = [
-        (i * part, part if i < THREADS - 1 else source.nbytes - i * part) for i in range(THREADS)
-    ]
+    cuts = [source.nbytes * i // THREADS for i in range(THREADS + 1)]
     start, end = source.data_ptr(), target.data_ptr()
 
     def memmove() -> None:
         threads = [
-            threading.Thread(target=ctypes.memmove, args=(end + at, start + at, count))
-            for at, count in spans
+            threading.Thread(target=ctypes.memmove, args=(end + at, start + at, stop - at))
+            for at, stop in pairwise(cuts)
         ]
         for thread in threads:
             thread.start()

@@ -10,6 +10,7 @@ import json
 import statistics
 import sys
 import time
+from itertools import pairwise
 
 from benchmarks import fresh
 from benchmarks.timing import duration, markdown
@@ -66,7 +67,7 @@ def _seconds(traced: bool) -> dict[str, float]:
     for _ in range(2):
         step()
         marks.append(time.perf_counter())
-    spans = [end - start for start, end in zip(marks, marks[1:], strict=False)]
+    spans = [end - start for start, end in pairwise(marks)]
     if not traced:
         spans[:2] = 0.0, 0.0
     return dict(zip(PARTS, spans, strict=True))

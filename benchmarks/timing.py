@@ -73,10 +73,9 @@ def spread(found: list[float], to: list[float]) -> str:
 
 def duration(seconds: float) -> str:
     """A time with three digits and a unit that fits."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if abs(seconds) >= size:
-            break
-    value = seconds / size
+    units = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
+    unit = next((unit for unit, size in units.items() if abs(seconds) >= size), "µs")
+    value = seconds / units[unit]
     return f"{value:.{max(0, 2 - int(math.log10(max(abs(value), 1))))}f} {unit}"
 
 
