@@ -42,6 +42,8 @@ WAYS: dict[str, Callable[[Training], AbstractContextManager[Step]]] = {
     "Cockpit, economy": peers.cockpit_economy,
     "wandb.watch": peers.wandb_watch,
 }
+LIMIT = 30.0
+"""Seconds that the blocks of one training may take."""
 PERIODS = {"tracer, histogram_every=10": 10, "tracer, every=10": 10}
 
 
@@ -66,7 +68,11 @@ def _row(case: Case) -> list[str]:
             except peers.UnavailableError as reason:
                 cells[name] = str(reason)
         found = take_turns(
-            steps, blocks=case.blocks, block_seconds=case.block_seconds, periods=PERIODS
+            steps,
+            blocks=case.blocks,
+            block_seconds=case.block_seconds,
+            limit=LIMIT,
+            periods=PERIODS,
         )
     torch.set_num_threads(THREADS)
     plain = found.pop(PLAIN)

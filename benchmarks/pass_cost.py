@@ -30,8 +30,8 @@ SIZES = (
 """Elements in all, and equal tensors that they are in."""
 TORCH_UP_TO = 10_000_000
 """Elements up to which PyTorch's operations are timed too, since it takes seconds beyond."""
-FEW_FROM = 100_000_000
-"""Elements from which three blocks have to do."""
+LIMIT = 5.0
+"""Seconds that the blocks of one row may take."""
 NEVER = 1 << 30
 
 
@@ -99,8 +99,9 @@ def _cells(size: int, tensors: int, blocks: int, block_seconds: float) -> list[s
     ):
         found = take_turns(
             {"bare": bare.step, "plain": plain.step, "full": full.step, **_copies(size)},
-            blocks=blocks if size < FEW_FROM else min(blocks, 3),
+            blocks=blocks,
             block_seconds=block_seconds,
+            limit=LIMIT,
         )
     step = statistics.median(found["bare"])
     quickest = min(("copy", "memmove"), key=lambda name: statistics.median(found[name]))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 Step = Callable[[], object]
+FEWEST = 3
+"""Blocks that are run, however long they take."""
 
 
 def take_turns(
@@ -17,13 +19,14 @@ def take_turns(
     *,
     blocks: int,
     block_seconds: float,
+    limit: float,
     periods: Mapping[str, int] | None = None,
 ) -> dict[str, list[float]]:
     """Return the seconds per call of each step, block after block.
 
     In each block every step is called for about ``block_seconds``, in an order that is drawn anew,
     so that none always follows the same other. ``periods`` names steps that are not all alike: they
-    are called a multiple of so many times.
+    are called a multiple of so many times. After ``limit`` seconds `FEWEST` blocks have to do.
     """
     periods = periods or {}
     counts = {
@@ -32,7 +35,10 @@ def take_turns(
     found: dict[str, list[float]] = {name: [] for name in steps}
     shuffle = random.Random(0).shuffle
     order = list(steps)
-    for _ in range(blocks):
+    started = time.perf_counter()
+    for block in range(blocks):
+        if block >= FEWEST and time.perf_counter() - started > limit:
+            break
         shuffle(order)
         for name in order:
             found[name].append(_seconds(steps[name], counts[name]))

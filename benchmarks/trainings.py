@@ -98,6 +98,6 @@ CASES = (
     Case("the article's MLP, SGD", article_mlp, 1, 25, 0.03),
     Case("digits MLP 64 × 1, SGD", lambda: digits("mlp", hidden=64, depth=1), 1, 25, 0.03),
     Case("digits CNN 16, 32, SGD", lambda: digits("cnn", channels=16, depth=2), 1, 25, 0.03),
-    Case("transformer 256 × 6, AdamW", lambda: transformer(AdamW, 1e-4), None, 9, 0.3),
-    Case("transformer 256 × 6, SGD", lambda: transformer(SGD, 1e-2), None, 9, 0.3),
+    Case("transformer 256 × 6, AdamW", lambda: transformer(AdamW, 1e-4), None, 9, 0.2),
+    Case("transformer 256 × 6, SGD", lambda: transformer(SGD, 1e-2), None, 9, 0.2),
 )

@@ -148,6 +148,7 @@ def test_steps_take_turns_in_whole_periods() -> None:
         {name: lambda name=name: count(name) for name in calls},
         blocks=3,
         block_seconds=1e-5,
+        limit=60,
         periods={"in tens": 10},
     )
     assert all(len(seconds) == 3 for seconds in found.values())
@@ -167,3 +168,8 @@ def test_steps_take_turns_in_whole_periods() -> None:
 )
 def test_durations_have_three_digits(seconds: float, words: str) -> None:
     assert timing.duration(seconds) == words
+
+
+def test_blocks_stop_at_the_limit() -> None:
+    found = timing.take_turns({"step": lambda: None}, blocks=50, block_seconds=1e-6, limit=0)
+    assert len(found["step"]) == timing.FEWEST
