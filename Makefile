@@ -1,6 +1,6 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-fast check format bench lock browser clean
+.PHONY: help setup sweep test test-fast check format bench bench-peers lock browser clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
@@ -38,8 +38,13 @@ format: setup  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-bench: setup  ## run the benchmarks
+bench: setup  ## run the benchmarks, and write benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+bench-peers: setup  ## install what the benchmarks compare to, apart from the project
+	rm -rf benchmarks/.peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps \
+		--target benchmarks/.peers -r benchmarks/peers.txt
 
 lock: setup  ## write constraints.txt from what .venv holds
 	{ echo '# The versions that make setup installs. Written by: make lock'; \
