@@ -117,7 +117,7 @@ class Anchors:
         """Add what is known at the anchors, and after the last of ``step`` steps."""
         sketches = dict(self._sketches)
         top = self._top
-        if not self._closed:
+        if not self._closed and self._followed.unchanged():
             if sketches and step not in sketches:
                 sketches[step] = self._sketched()
             top = self._with_moves(step)
@@ -132,9 +132,10 @@ class Anchors:
         """Take down where the tensors are at the end, and let go of the copies."""
         if self._closed:
             return
-        if self._sketches and step not in self._sketches:
-            self._sketches[step] = self._sketched()
-        self._top = self._with_moves(step)
+        if self._followed.unchanged():
+            if self._sketches and step not in self._sketches:
+                self._sketches[step] = self._sketched()
+            self._top = self._with_moves(step)
         self._closed = True
         self._origins.clear()
         self.origins = []

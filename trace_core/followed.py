@@ -112,6 +112,10 @@ class Followed:
         sharded = self.tensors[self._sharded.index(True)]
         return merge(gather(trace, _local(sharded).device))
 
+    def unchanged(self) -> bool:
+        """Whether all tensors have the shape, dtype, device and strides that they had."""
+        return [_kind(tensor) for tensor in self.tensors] == self._kinds
+
     def require_unchanged(self, position: int, step: int) -> None:
         """Raise TraceError if a tensor's shape, dtype, device or strides are not what they were."""
         kind = _kind(self.tensors[position])
