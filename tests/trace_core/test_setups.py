@@ -141,10 +141,13 @@ def test_setup_lora():
     assert [name for name, moved in zip(trace.tensors, active, strict=True) if moved] == [
         name for name, tensor in hand.named.items() if tensor.requires_grad
     ]
-    # B starts from zero, and so A has no gradient at the first step.
+    # B starts from zero, so that A's gradient is 0 at the first step.
     b = trace.tensor("base_model.model.0.lora_B.default.weight").statistics[:, 0]
     assert b[0, Statistic.ZEROS] == b[0, Statistic.COUNT] > 0
     assert (b[1:, Statistic.ZEROS] == 0).all()
+    a = trace.tensor("base_model.model.0.lora_A.default.weight").statistics[:, 0]
+    assert a[0, Statistic.C] == 0
+    assert (a[1:, Statistic.C] > 0).all()
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw_fused", "amp_fused", "written_through_data"])
@@ -202,6 +205,25 @@ def test_a_round_ends_when_an_optimizer_is_about_to_step_again():
     assert trace.layer("0").active.tolist() == [204] * 6
     assert trace.layer("3").active.tolist() == [0, 39] * 3
     np.testing.assert_array_equal(trace.learning_rates, [[0.1, 0.1, 0.01, 0.01]] * 6)
+
+
+def test_a_skip_of_one_optimizer_shifts_it_against_the_other():
+    """Its steps are all seen, and none twice."""
+    model = mlp().eval()
+    optimizers = [torch.optim.SGD(model[layer].parameters(), lr=0.1) for layer in (0, 3)]
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    with Tracer(model, optimizers) as tracer:
+        for step in range(4):
+            model.zero_grad()
+            scaler.scale(loss_of(model, step)).backward()
+            if step == 1:
+                model[0].weight.grad[0, 0] = float("inf")
+            for optimizer in optimizers:
+                scaler.step(optimizer)
+            scaler.update()
+    trace = tracer.trace()
+    assert trace.layer("0").active.tolist() == [204, 204, 204, 0]
+    assert trace.layer("3").active.tolist() == [39, 39, 39, 39]
 
 
 # ---- across an interruption
