@@ -37,12 +37,13 @@ class Tracer:
     importance: name of an estimator in `trace_core.importance.ESTIMATORS`, or of one registered.
     every: steps from one observation to the next; step 0 is observed.
     histogram_every: observations from one histogram of the importance to the next; by default 1,
-        and 100 for an importance that is estimated on a probe, which is estimated as often.
+        from a million elements 8, and 100 for an importance that is estimated on a probe, which is
+        estimated as often.
     anchors: observed steps before which the place of the parameters is kept, from where
         displacements are measured; by default step 0.
     exact_directness: whether anchors keep a copy of the parameters; otherwise a sketch of under 1%
         of its size, from which displacements between anchors are known to about 1%. By default
-        under 10 million elements.
+        under a million elements.
     probe: the samples for an importance that is estimated apart from the training.
     masters: by name, the float32 copies that the optimiser steps instead of parameters of 16 bits.
     on_observation: called with an `Observation` after each observed step.
@@ -78,7 +79,7 @@ class Tracer:
         self._every = _at_least_one("every", every)
         self._source = source(importance, model, probe, every, sharded=self._followed.sharded)
         if histogram_every is None:
-            histogram_every = self._source.histogram_every
+            histogram_every = self._source.histogram_every(self._followed.elements)
         self._histogram_every = _at_least_one("histogram_every", histogram_every)
         self._anchors = Anchors(self._followed, anchors, every, exact_directness)
         self._on_observation = on_observation

@@ -48,6 +48,24 @@ def level() -> int:
     return _LEVELS.get(torch.backends.cpu.get_cpu_capability(), 0)
 
 
+@lru_cache
+def openmp() -> ctypes.CDLL | None:
+    """Return the OpenMP library that PyTorch runs on, None if it isn't GNU's.
+
+    Its threads spin for a while after each operation, in the way of any others: on two cores a pass
+    right after a step took twice as long with threads of its own.
+    """
+    try:
+        loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    except OSError:
+        return None
+    ours = [path for path in loaded if Path(path).parent == Path(torch.__file__).with_name("lib")]
+    for path in ours:
+        if Path(path).name.startswith("libgomp"):
+            return ctypes.CDLL(path)
+    return None
+
+
 def describe() -> str:
     """Which pass CPU tensors get: ``compiled (AVX512)`` or ``torch``."""
     if library() is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trace_core.concentration import EXACT_BELOW
 from trace_core.histogram import BINS
-from trace_core.kernel import level
+from trace_core.kernel import level, openmp
 from trace_core.observed import Importances, Observed
 from trace_core.statistics import DISPLACEMENT, Array, FloatArray
 
@@ -220,6 +220,15 @@ class Plan:
         threads = torch.get_num_threads() if self._elements >= THREADED_FROM else 1
         if threads == 1:
             return int(self._library.tracerank_observe(self._address))
+        team = openmp()
+        if team is not None:
+            work = ctypes.cast(self._library.tracerank_pass, ctypes.c_void_p)
+            team.GOMP_parallel(work, self._address, threads, 0)
+        else:
+            self._pass_by_threads(threads)
+        return int(self._library.tracerank_finish(self._address))
+
+    def _pass_by_threads(self, threads: int) -> None:
         helpers = [
             threading.Thread(target=self._library.tracerank_pass, args=(self._address,))
             for _ in range(threads - 1)
@@ -229,7 +238,6 @@ class Plan:
         self._library.tracerank_pass(self._address)
         for helper in helpers:
             helper.join()
-        return int(self._library.tracerank_finish(self._address))
 
     def _prepare_histogram(self) -> None:
         starts = self._arrays["tensors"][:, 5].tolist()
