@@ -17,11 +17,13 @@
 #include <string.h>
 
 #define KERNEL_VERSION 1
-#define TILE 1024 /* elements */
+#define TILE 2048 /* elements */
 #define BINS 515
 #define LOWEST_OCTAVE (-96)
 #define DEPTH 4 /* nodes that a tensor lies in: itself, its layer, its block, the model */
-#define TINY_MEAN 0x1p-100 /* mean size below which float32 may have underflowed */
+/* Float32 holds the squares of what is between: a mean from SMALL, a sum up to LARGE. */
+#define SMALL 0x1p-50
+#define LARGE 0x1p62
 
 enum { FLOAT32, FLOAT64, BFLOAT16, FLOAT16 };
 enum { ABS_THETA, SQ_THETA, ABS_DELTA, SQ_DELTA, THETA_DELTA, RATIO, ZEROS, SYMMETRIC,
@@ -404,75 +406,72 @@ static const float *NAME(load)(const void *data, int64_t dtype, int64_t start, i
     return tile;
 }
 
-/* Sums of a tile of n elements (a multiple of LANES); `c` and `bins` take the importances and their
- * bins. */
+/* Add LANES elements at `i` to the terms that are summed. */
+INLINE void NAME(elements)(const float *theta, const float *updated, const float *first,
+                           const float *second, int64_t i, real_t *terms, bits_t *zeros, float *c,
+                           int16_t *bins, int histogram) {
+    real_t x = *(const real_t *)(theta + i), y = *(const real_t *)(updated + i);
+    real_t a = *(const real_t *)(first + i), b = *(const real_t *)(second + i);
+    real_t delta = y - x;
+    bits_t at_zero = x == 0.0f;
+    *zeros -= at_zero;
+    real_t size = (real_t)((bits_t)x & 0x7fffffff);
+    real_t moved = (real_t)((bits_t)delta & 0x7fffffff);
+    real_t both = size + (real_t)((bits_t)y & 0x7fffffff);
+    /* A denominator of 0 is made 1; what comes of it is masked away, or 0. */
+    real_t ratio = moved / (real_t)((bits_t)size | (at_zero & 0x3f800000));
+    real_t symmetric = moved / (real_t)((bits_t)both | ((both == 0.0f) & 0x3f800000));
+    /* ln c = e ln 2 + ln m, m in [sqrt(1/2), sqrt(2)) */
+    bits_t code = (bits_t)(a * b) & 0x7fffffff;
+    real_t absolute_c = (real_t)code;
+    bits_t exponent = (code - 0x3f3504f3) >> 23;
+    real_t f = (real_t)(code - (exponent << 23)) - 1.0f;
+    real_t log1p = f * LOG1P[7] + LOG1P[6];
+    log1p = log1p * f + LOG1P[5];
+    log1p = log1p * f + LOG1P[4];
+    log1p = log1p * f + LOG1P[3];
+    log1p = log1p * f + LOG1P[2];
+    log1p = log1p * f + LOG1P[1];
+    log1p = log1p * f + LOG1P[0];
+    real_t log_c = __builtin_convertvector(exponent, real_t) * 0.693147181f + f * log1p;
+    if (histogram) {
+        bits_t mantissa = code & 0x7fffff;
+        bits_t bin = (code >> 23) * 4 - (mantissa >= 0x1837f1) - (mantissa >= 0x3504f4) -
+                     (mantissa >= 0x5744fd) + (2 - 4 * (127 + LOWEST_OCTAVE));
+        bits_t low = bin < 1, high = bin > BINS - 1, none = code == 0;
+        bin = (bin & ~low & ~high) | (low & 1) | (high & (BINS - 1));
+        *(bins_t *)(bins + i) = __builtin_convertvector(bin & ~none, bins_t);
+        *(real_t *)(c + i) = absolute_c;
+    }
+    terms[ABS_THETA] += size;
+    terms[SQ_THETA] += size * size;
+    terms[ABS_DELTA] += moved;
+    terms[SQ_DELTA] += moved * moved;
+    terms[THETA_DELTA] += x * delta;
+    terms[RATIO] += (real_t)((bits_t)ratio & ~at_zero);
+    terms[SYMMETRIC] += symmetric;
+    terms[C] += absolute_c;
+    terms[SQ_C] += absolute_c * absolute_c;
+    terms[C_LOG_C] += absolute_c * log_c;
+}
+
+/* Sums of a tile of n elements (a multiple of 2 LANES), every four of which are added up in float32;
+ * `c` and `bins` take the importances and their bins. */
 INLINE void NAME(tile)(const float *theta, const float *updated, const float *first,
-                       const float *second, int64_t n, sum_t *sums, double *c, int16_t *bins,
+                       const float *second, int64_t n, sum_t *sums, float *c, int16_t *bins,
                        int histogram) {
-    sum_t s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, s4 = {0}, s5 = {0}, s7 = {0}, s8 = {0}, s9 = {0},
-          s10 = {0};
+    sum_t s[SUMS] = {0};
     bits_t zeros = {0};
-    for (int64_t i = 0; i < n; i += LANES) {
-        real_t x = *(const real_t *)(theta + i), y = *(const real_t *)(updated + i);
-        real_t a = *(const real_t *)(first + i), b = *(const real_t *)(second + i);
-        real_t delta = y - x;
-        bits_t at_zero = x == 0.0f;
-        zeros -= at_zero;
-        real_t size = (real_t)((bits_t)x & 0x7fffffff);
-        real_t moved = (real_t)((bits_t)delta & 0x7fffffff);
-        real_t both = size + (real_t)((bits_t)y & 0x7fffffff);
-        bits_t still = both == 0.0f;
-        /* A denominator of 0 is made 1; what comes of it is masked away, or 0. */
-        real_t ratio = moved / (real_t)((bits_t)size | (at_zero & 0x3f800000));
-        ratio = (real_t)((bits_t)ratio & ~at_zero);
-        real_t symmetric = moved / (real_t)((bits_t)both | (still & 0x3f800000));
-        /* ln c = e ln 2 + ln m, m in [sqrt(1/2), sqrt(2)) */
-        bits_t code = (bits_t)(a * b) & 0x7fffffff;
-        real_t absolute_c = (real_t)code;
-        bits_t exponent = (code - 0x3f3504f3) >> 23;
-        real_t f = (real_t)(code - (exponent << 23)) - 1.0f;
-        real_t log1p = f * LOG1P[7] + LOG1P[6];
-        log1p = log1p * f + LOG1P[5];
-        log1p = log1p * f + LOG1P[4];
-        log1p = log1p * f + LOG1P[3];
-        log1p = log1p * f + LOG1P[2];
-        log1p = log1p * f + LOG1P[1];
-        log1p = log1p * f + LOG1P[0];
-        real_t log_c = __builtin_convertvector(exponent, real_t) * 0.693147181f + f * log1p;
-        if (histogram) {
-            bits_t mantissa = code & 0x7fffff;
-            bits_t bin = (code >> 23) * 4 - (mantissa >= 0x1837f1) - (mantissa >= 0x3504f4) -
-                         (mantissa >= 0x5744fd) + (2 - 4 * (127 + LOWEST_OCTAVE));
-            bits_t low = bin < 1, high = bin > BINS - 1, none = code == 0;
-            bin = (bin & ~low & ~high) | (low & 1) | (high & (BINS - 1));
-            *(bins_t *)(bins + i) = __builtin_convertvector(bin & ~none, bins_t);
-        }
-#define ADD(part) \
-    { \
-        sum_t wide_size = WIDE(HALF(size, part)), wide_moved = WIDE(HALF(moved, part)); \
-        sum_t wide_c = WIDE(HALF(absolute_c, part)); \
-        s0 += wide_size; \
-        s1 += wide_size * wide_size; \
-        s2 += wide_moved; \
-        s3 += wide_moved * wide_moved; \
-        s8 += wide_c; \
-        s9 += wide_c * wide_c; \
-        if (histogram) *(sum_t *)(c + i + LANES / 2 * part) = wide_c; \
+    for (int64_t i = 0; i < n; i += 2 * LANES) {
+        real_t terms[SUMS] = {0};
+        NAME(elements)(theta, updated, first, second, i, terms, &zeros, c, bins, histogram);
+        NAME(elements)(theta, updated, first, second, i + LANES, terms, &zeros, c, bins,
+                       histogram);
+        for (int k = 0; k < SUMS; k++)
+            if (k != ZEROS) s[k] += WIDE(HALF(terms[k], 0) + HALF(terms[k], 1));
     }
-        ADD(0)
-        ADD(1)
-#undef ADD
-        real_t product = x * delta, weighed = absolute_c * log_c;
-        s4 += WIDE(HALF(product, 0) + HALF(product, 1));
-        s5 += WIDE(HALF(ratio, 0) + HALF(ratio, 1));
-        s7 += WIDE(HALF(symmetric, 0) + HALF(symmetric, 1));
-        s10 += WIDE(HALF(weighed, 0) + HALF(weighed, 1));
-    }
-    sum_t counted = {0};
-    for (int k = 0; k < LANES; k++) counted[0] += zeros[k];
-    sums[ABS_THETA] = s0, sums[SQ_THETA] = s1, sums[ABS_DELTA] = s2, sums[SQ_DELTA] = s3;
-    sums[THETA_DELTA] = s4, sums[RATIO] = s5, sums[ZEROS] = counted, sums[SYMMETRIC] = s7;
-    sums[C] = s8, sums[SQ_C] = s9, sums[C_LOG_C] = s10;
+    for (int k = 0; k < LANES; k++) s[ZEROS][0] += zeros[k];
+    memcpy(sums, s, sizeof s);
 }
 
 INLINE double NAME(across)(const sum_t *lanes) {
@@ -484,15 +483,13 @@ INLINE double NAME(across)(const sum_t *lanes) {
 /* Whether float32 is wide enough for the sums of a tile of n elements: nothing overflowed, and
  * nothing that underflowed could show in them. */
 static int NAME(fits)(const sum_t *sums, const float *first, const float *second, int64_t n) {
-    const double low = (double)n * TINY_MEAN;
+    const double low = (double)n * SMALL, high = LARGE;
     double size = NAME(across)(sums + ABS_THETA), moved = NAME(across)(sums + ABS_DELTA);
     double ratio = NAME(across)(sums + RATIO), mass = NAME(across)(sums + C);
     /* Comparisons with what is not a number fail. */
-    if (!(size <= 0x1p126 && moved <= 0x1p126 && ratio <= 0x1p127 && mass < INFINITY &&
-          fabs(NAME(across)(sums + THETA_DELTA)) < INFINITY &&
-          fabs(NAME(across)(sums + C_LOG_C)) < INFINITY))
-        return 0;
-    if (moved > 0.0 && size > 0.0 && (ratio < low || size * moved < (double)n * low)) return 0;
+    if (!(size <= high && moved <= high && ratio <= 0x1p127 && mass <= high)) return 0;
+    if ((size > 0.0 && size < low) || (moved > 0.0 && moved < low)) return 0;
+    if (moved > 0.0 && size > 0.0 && ratio < low) return 0;
     if (mass > 0.0) return mass >= low;
     int lost = 0;
     for (int64_t i = 0; i < n; i++) lost |= (first[i] != 0.0f) & (second[i] != 0.0f);
@@ -536,7 +533,7 @@ static void PASS(const job_t *job, int64_t index) {
     double *values = table && tensor->values >= 0 ? job->values + tensor->values : 0;
     int64_t bytes = bytes_of(tensor->dtype);
     float tiles[3][TILE] __attribute__((aligned(64))), factor[TILE] __attribute__((aligned(64)));
-    double c[TILE] __attribute__((aligned(64)));
+    float c[TILE] __attribute__((aligned(64)));
     int16_t bins[TILE] __attribute__((aligned(64)));
     sum_t total[SUMS], here[SUMS];
     memset(total, 0, sizeof total);
@@ -544,7 +541,7 @@ static void PASS(const job_t *job, int64_t index) {
     if (table) memset(table, 0, 2 * BINS * sizeof *table);
     for (int64_t start = chunk->start; start < chunk->stop; start += TILE) {
         int64_t n = chunk->stop - start < TILE ? chunk->stop - start : TILE;
-        int64_t padded = (n + LANES - 1) / LANES * LANES;
+        int64_t padded = (n + 2 * LANES - 1) / (2 * LANES) * 2 * LANES;
         int exactly = tensor->dtype == FLOAT64 ||
                       (call->by_gradient && tensor->gradient_dtype == FLOAT64);
         if (!exactly) {
@@ -572,7 +569,8 @@ static void PASS(const job_t *job, int64_t index) {
                     pair_t add = {c[i], 1.0};
                     *(pair_t *)(table + 2 * bins[i]) += add;
                 }
-            if (values) memcpy(values + start, c, n * sizeof *c);
+            if (values)
+                for (int64_t i = 0; i < n; i++) values[start + i] = c[i];
         }
         for (int64_t k = 0; k < job->origins; k++)
             sums[SUMS + k] += NAME(distance)(after, at[(3 + k) * stride], tensor->dtype, start, n);
