@@ -20,8 +20,8 @@ from trace_core.top import TopLists, greatest
 from trace_core.trace import Trace
 
 EXACT_BELOW_ELEMENTS = 1_000_000
-"""Elements of a model from which anchors are sketched unless told otherwise. A copy is read at every
-observation, which makes a pass over a large model a quarter dearer.
+"""Elements of a model from which anchors are sketched unless told otherwise. A copy is read at
+every observation, which makes a pass over a large model a quarter dearer.
 """
 
 

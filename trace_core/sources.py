@@ -23,6 +23,7 @@ class Source:
 
     plain = True
     """Whether it is known from θ and g at every observation; nothing else is asked then."""
+
     def __init__(self, name: str) -> None:
         self.name = name
 
