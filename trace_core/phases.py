@@ -49,8 +49,8 @@ def phases(trace: Trace) -> tuple[Phase, ...]:
     """
     if not len(trace):
         return ()
-    index = trace.explainability("gini")
-    index[~((index >= 0) & (index <= 1))] = np.nan
+    gini = trace.explainability("gini")
+    index = np.where((gini >= 0) & (gini <= 1), gini, np.nan)
     changes = change_points(np.stack([log_rate(trace), index]))
     steps = trace.steps
     length = int(steps[-1] - steps[0]) + 1
