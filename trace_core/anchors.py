@@ -60,20 +60,22 @@ class Anchors:
 
     # ---- at each step
 
-    def reach(self, step: int, positions: Sequence[int], before: Mapping[int, Tensor]) -> None:
-        """Take down where the tensors are before an observed step."""
+    def reach(self, step: int, before: Mapping[int, Tensor]) -> None:
+        """Take down where the tensors are before an observed step, given the snapshots."""
         if step in self.exact and step not in self._origins:
             self._top = self._with_moves(step)
-            self._origins[step] = {}
+            # The tensors themselves: a snapshot may be older than this round if its optimiser has
+            # yet to step in it.
+            self._origins[step] = {
+                position: self._followed.local(position).detach().clone() for position in before
+            }
             self.origins = list(self._origins.values())
         if step in self.sketched and step not in self._sketches:
             self._sketches[step] = self._sketched()
         for origin in self._origins.values():
-            if len(origin) < len(before):
-                # One that joins the optimiser after the anchor has stood still until now.
-                for position in positions:
-                    if position not in origin and position in before:
-                        origin[position] = before[position].clone()
+            # One that joins the optimiser after the anchor has stood still until now.
+            for position in before.keys() - origin.keys():
+                origin[position] = before[position].clone()
 
     def note_importance(self, step: int, importances: Mapping[int, Tensor]) -> None:
         """Take down which parameters are the most important at an anchor, from all tensors that
@@ -164,7 +166,7 @@ class Anchors:
             for anchor, origin in state["origins"].items()
         }
         self.origins = list(self._origins.values())
-        self._sketches = {step: kept.numpy() for step, kept in state["sketches"].items()}
+        self._sketches = {step: kept.numpy(force=True) for step, kept in state["sketches"].items()}
         self._top = TopLists(*(part.numpy(force=True) for part in state["top"]))
 
 

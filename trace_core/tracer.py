@@ -137,24 +137,26 @@ class Tracer:
     def _before_step(self, index: int) -> None:
         if index in self._stepped:
             self._close_round()
-            if not self._due:
-                return
+        if not self._due:
+            return
         watched = self._watched[index]
         watched.read_groups()
         anchor = self._step in self._anchors.steps
         if anchor or not watched.renewed():
             self._snapshots.take(watched.positions, self._step)
-            self._anchors.reach(self._step, watched.positions, self._snapshots.before)
+            self._anchors.reach(self._step, self._snapshots.before)
         if not self._opened:
             self._opened = True
             self._histogram = self._observed % self._histogram_every == 0
             if isinstance(self._source, OtherSource):
-                self._source.begin(
-                    self._named(self._snapshots.before), anchor=anchor, histogram=self._histogram
-                )
+                self._source.begin(self._places(), anchor=anchor, histogram=self._histogram)
 
-    def _named(self, tensors: Mapping[int, Tensor]) -> dict[str, Tensor]:
-        return {self._followed.names[position]: tensor for position, tensor in tensors.items()}
+    def _places(self) -> dict[str, Tensor]:
+        """Return the tensors that have snapshots, as they are: a snapshot may be older than this
+        round if its optimiser has yet to step in it.
+        """
+        followed = self._followed
+        return {followed.names[i]: followed.local(i) for i in self._snapshots.before}
 
     def _after_step(self, index: int) -> None:
         if self._opened:
