@@ -54,6 +54,7 @@ class Anchors:
         self._origins: dict[int, dict[int, Tensor]] = {}
         self._sketches: dict[int, FloatArray] = {}
         self._top = TopLists.none()
+        self._weighed: dict[int, tuple[float, list[tuple[float, int, int]]]] = {}
         self._closed = False
         self.origins: list[dict[int, Tensor]] = []
         """The copies of the exact anchors reached so far, by position."""
@@ -77,19 +78,20 @@ class Anchors:
             for position in before.keys() - origin.keys():
                 origin[position] = before[position].clone()
 
-    def note_importance(self, step: int, importances: Mapping[int, Tensor]) -> None:
-        """Take down which parameters are the most important at an anchor, from all tensors that
-        moved there. Of sharded ones no process knows all.
-        """
-        if self._followed.sharded:
-            return
-        found: list[tuple[float, int, int]] = []
-        total = 0.0
-        for position, values in importances.items():
-            flat = _flat(values)
-            total += float(flat.sum(dtype=np.float64))
-            found += greatest(flat, position)
-        shares = [(value / total, tensor, element) for value, tensor, element in found]
+    def weigh(self, position: int, importance: Tensor) -> None:
+        """Take down the sum and the greatest of a tensor's importances at an anchor."""
+        flat = _flat(importance)
+        self._weighed[position] = float(flat.sum(dtype=np.float64)), greatest(flat, position)
+
+    def list_important(self, step: int) -> None:
+        """Keep the most important parameters of all the tensors weighed at an anchor."""
+        total = sum(mass for mass, _ in self._weighed.values())
+        shares = [
+            (value / total, tensor, element)
+            for _, found in self._weighed.values()
+            for value, tensor, element in found
+        ]
+        self._weighed.clear()
         self._top = self._top.with_list("important", step, step + 1, shares)
 
     @torch.no_grad()
@@ -166,6 +168,7 @@ class Anchors:
             for anchor, origin in state["origins"].items()
         }
         self.origins = list(self._origins.values())
+        self._weighed.clear()
         self._sketches = {step: kept.numpy(force=True) for step, kept in state["sketches"].items()}
         self._top = TopLists(*(part.numpy(force=True) for part in state["top"]))
 

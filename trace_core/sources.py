@@ -27,6 +27,10 @@ class Source:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def known(self, *, histogram: bool) -> bool:
+        """Whether an observation has an importance, with or without a histogram."""
+        return True
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs of it."""
         return {}
@@ -42,10 +46,6 @@ class OtherSource(Source):
 
     def begin(self, parameters: Mapping[str, Tensor], *, anchor: bool, histogram: bool) -> None:
         """An observed step is about to be taken with these parameters."""
-
-    def known(self, *, histogram: bool) -> bool:
-        """Whether an observation has an importance, with or without a histogram."""
-        return True
 
     def values(
         self,
