@@ -4,7 +4,7 @@ of single parameters that are kept there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trace_core.collect import in_tiles
 from trace_core.errors import TraceError
 from trace_core.followed import Followed
 from trace_core.sketch import sketch
@@ -56,40 +57,45 @@ class Anchors:
         self._origins: dict[int, dict[int, Tensor]] = {}
         self._sketches: dict[int, FloatArray] = {}
         self._top = TopLists.none()
+        self._weighed: dict[int, tuple[float, list[tuple[float, int, int]]]] = {}
         self._closed = False
         self.origins: list[dict[int, Tensor]] = []
         """The copies of the exact anchors reached so far, by position."""
 
     # ---- at each step
 
-    def reach(self, step: int, positions: Sequence[int], before: Mapping[int, Tensor]) -> None:
-        """Take down where the tensors are before an observed step."""
+    def reach(self, step: int, before: Mapping[int, Tensor]) -> None:
+        """Take down where the tensors are before an observed step, given the snapshots."""
         if step in self.exact and step not in self._origins:
             self._top = self._with_moves(step)
-            self._origins[step] = {}
+            # The tensors themselves: a snapshot may be older than this round if its optimiser has
+            # yet to step in it.
+            self._origins[step] = {
+                position: self._followed.local(position).detach().clone() for position in before
+            }
             self.origins = list(self._origins.values())
         if step in self.sketched and step not in self._sketches:
             self._sketches[step] = self._sketched()
         for origin in self._origins.values():
-            if len(origin) < len(before):
-                # One that joins the optimiser after the anchor has stood still until now.
-                for position in positions:
-                    if position not in origin and position in before:
-                        origin[position] = before[position].clone()
+            # One that joins the optimiser after the anchor has stood still until now.
+            for position in before.keys() - origin.keys():
+                origin[position] = before[position].clone()
 
-    def note_importance(self, step: int, importances: Mapping[int, Tensor]) -> None:
-        """Take down which parameters are the most important at an anchor, from all tensors that
-        moved there. Of sharded ones no process knows all.
+    def weigh(self, position: int, importance: Iterable[Tensor]) -> None:
+        """Take down the sum and the greatest of a tensor's importances at an anchor, given tile by
+        tile.
         """
-        if self._followed.sharded:
-            return
-        found: list[tuple[float, int, int]] = []
-        total = 0.0
-        for position, values in importances.items():
-            flat = _flat(values)
-            total += float(flat.sum(dtype=np.float64))
-            found += greatest(flat, position)
-        shares = [(value / total, tensor, element) for value, tensor, element in found]
+        self._weighed[position] = _weighed(position, importance)
+
+    def list_important(self, step: int) -> None:
+        """Keep the most important parameters of all the tensors weighed at an anchor."""
+        total = sum(mass for mass, _ in self._weighed.values())
+        shares = [
+            (value / total, tensor, element)
+            for _, found in self._weighed.values()
+            for value, tensor, element in found
+        ]
+        self._weighed.clear()
         self._top = self._top.with_list("important", step, step + 1, shares)
 
     @torch.no_grad()
@@ -100,8 +106,9 @@ class Anchors:
         start, origin = max(self._origins), self._origins[max(self._origins)]
         found = []
         for position, tensor in origin.items():
-            moved = (self._followed.local(position).double() - tensor.double()).abs()
-            found += greatest(_flat(moved), position)
+            places = in_tiles(self._followed.local(position), tensor)
+            moved = ((after - before).abs() for after, before in places)
+            found += _weighed(position, moved)[1]
         return self._top.with_list("moved", start, step, found)
 
     @torch.no_grad()
@@ -166,8 +173,21 @@ class Anchors:
             for anchor, origin in state["origins"].items()
         }
         self.origins = list(self._origins.values())
-        self._sketches = {step: kept.numpy() for step, kept in state["sketches"].items()}
+        self._weighed.clear()
+        self._sketches = {step: kept.numpy(force=True) for step, kept in state["sketches"].items()}
         self._top = TopLists(*(part.numpy(force=True) for part in state["top"]))
+
+
+def _weighed(position: int, tiles: Iterable[Tensor]) -> tuple[float, list[tuple[float, int, int]]]:
+    """Return the sum of a tensor's values ≥ 0, and the greatest of each tile."""
+    mass, start = 0.0, 0
+    found: list[tuple[float, int, int]] = []
+    for tile in tiles:
+        values = _flat(tile)
+        mass += float(values.sum())
+        found += greatest(values, position, start)
+        start += len(values)
+    return mass, found
 
 
 def _flat(tensor: Tensor) -> Any:

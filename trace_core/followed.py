@@ -31,16 +31,17 @@ class Followed:
 
     def __init__(self, model: nn.Module, masters: Mapping[str, Tensor] | None) -> None:
         _require_no_flat_parameters(model)
+        masters = masters or {}
         named = {plain_name(name): tensor for name, tensor in bare(model).named_parameters()}
         self.names = tuple(named)
-        for name, master in (masters or {}).items():
+        for name, master in masters.items():
             require_known(name, self.names, "parameter in masters")
             if master.shape != named[name].shape:
                 raise TraceError(
                     f"the master copy of parameter {name!r} has shape {tuple(master.shape)}; "
                     f"the parameter has {tuple(named[name].shape)}"
                 )
-        self.tensors: tuple[Tensor, ...] = tuple(({**named, **(masters or {})}).values())
+        self.tensors: tuple[Tensor, ...] = tuple({**named, **masters}.values())
         self._require_traceable(named)
         self.position_of = {id(tensor): i for i, tensor in enumerate(self.tensors)}
         self._sharded = [isinstance(tensor, DTensor) for tensor in self.tensors]
@@ -53,7 +54,7 @@ class Followed:
         ]
         """Elements of each tensor that are followed here."""
         self._kinds = [_kind(tensor) for tensor in self.tensors]
-        self._warn_of_rounding(masters or {})
+        self._warn_of_rounding()
 
     def _require_traceable(self, named: Mapping[str, Tensor]) -> None:
         if not any(parameter.requires_grad for parameter in named.values()):
@@ -66,18 +67,18 @@ class Followed:
                     f"parameter {name!r} is {tensor.dtype}; only real floating-point is traced"
                 )
 
-    def _warn_of_rounding(self, masters: Mapping[str, Tensor]) -> None:
+    def _warn_of_rounding(self) -> None:
         brief = [
-            name
+            (name, tensor.dtype)
             for name, tensor in zip(self.names, self.tensors, strict=True)
             if tensor.dtype in _BRIEF and tensor.requires_grad
         ]
         if brief:
+            first, dtype = brief[0]
             warnings.warn(
-                f"{len(brief)} parameters, {brief[0]!r} the first, are kept in "
-                f"{self.tensors[self.names.index(brief[0])].dtype}, in which small steps are "
-                "rounded away: their change rates read too low (a true rate of 1e-3 reads 4.2e-4 "
-                "in bfloat16). If the optimizer steps float32 copies, name them: "
+                f"{len(brief)} parameters, {first!r} the first, are kept in {dtype}, in which "
+                "small steps are rounded away: their change rates read too low (a true rate of "
+                "1e-3 reads 4.2e-4 in bfloat16). If the optimizer steps float32 copies, name them: "
                 "Tracer(..., masters={name: tensor})",
                 stacklevel=4,
             )

@@ -33,6 +33,10 @@ class Source:
         """
         return 1 if elements < LARGE else 8
 
+    def known(self, *, histogram: bool) -> bool:
+        """Whether an observation has an importance, with or without a histogram."""
+        return True
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs of it."""
         return {}
@@ -48,10 +52,6 @@ class OtherSource(Source):
 
     def begin(self, parameters: Mapping[str, Tensor], *, anchor: bool, histogram: bool) -> None:
         """An observed step is about to be taken with these parameters."""
-
-    def known(self, *, histogram: bool) -> bool:
-        """Whether an observation has an importance, with or without a histogram."""
-        return True
 
     def values(
         self,

@@ -138,34 +138,37 @@ class Tracer:
     def _before_step(self, index: int) -> None:
         if index in self._stepped:
             self._close_round()
-            if not self._due:
-                return
+        if not self._due:
+            return
         watched = self._watched[index]
         watched.read_groups()
         anchor = self._step in self._anchors.steps
         if anchor or not watched.renewed():
             self._snapshots.take(watched.positions, self._step)
-            self._anchors.reach(self._step, watched.positions, self._snapshots.before)
+            self._anchors.reach(self._step, self._snapshots.before)
         if not self._opened:
             self._opened = True
             self._histogram = self._observed % self._histogram_every == 0
             if isinstance(self._source, OtherSource):
-                self._source.begin(
-                    self._named(self._snapshots.before), anchor=anchor, histogram=self._histogram
-                )
+                self._source.begin(self._places(), anchor=anchor, histogram=self._histogram)
 
-    def _named(self, tensors: Mapping[int, Tensor]) -> dict[str, Tensor]:
-        return {self._followed.names[position]: tensor for position, tensor in tensors.items()}
+    def _places(self) -> dict[str, Tensor]:
+        """Return the tensors that have snapshots, as they are: a snapshot may be older than this
+        round if its optimiser has yet to step in it.
+        """
+        followed = self._followed
+        return {followed.names[i]: followed.local(i) for i in self._snapshots.before}
 
     def _after_step(self, index: int) -> None:
         if self._opened:
+            anchor = self._step in self._anchors.steps
             self._watched[index].read(
                 self._snapshots,
                 self._anchors.origins,
                 self._source,
                 refresh=self._every == 1,
                 histogram=self._histogram,
-                anchor=self._step in self._anchors.steps,
+                weigh=self._anchors.weigh if anchor and self._lists_important() else None,
             )
         if len(self._watched) > 1:
             self._stepped.add(index)
@@ -176,7 +179,7 @@ class Tracer:
     def _close_round(self) -> None:
         """End a step: what was read of it stays staged until enough has come together."""
         if self._opened and self._step in self._anchors.steps:
-            self._note_importance()
+            self._anchors.list_important(self._step)
         step, self._step = self._step, self._step + 1
         self._due = self._step % self._every == 0
         self._stepped.clear()
@@ -190,14 +193,9 @@ class Tracer:
         elif len(self._watched) > 1 or self._watched[0].full:
             self._flush()
 
-    def _note_importance(self) -> None:
-        """Have the anchor know which parameters are the most important there."""
-        source, found = self._source, dict[int, Tensor]()
-        for watched in self._watched:
-            found |= watched.importances
-            watched.importances = {}
-        if not isinstance(source, OtherSource) or source.known(histogram=self._histogram):
-            self._anchors.note_importance(self._step, found)
+    def _lists_important(self) -> bool:
+        """Whether an anchor here can tell the most important parameters of all."""
+        return not self._followed.sharded and self._source.known(histogram=self._histogram)
 
     def _flush(self) -> None:
         """Record what is staged."""

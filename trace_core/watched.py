@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter, is_not
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from trace_core.collect import collect
+from trace_core.collect import collect, in_tiles
 from trace_core.followed import Followed
 from trace_core.importance import IMPORTANCES
 from trace_core.kernel import library
@@ -40,7 +40,6 @@ class Watched:
         self.optimizer = optimizer
         self.positions: list[int] = []
         self.learning_rates: FloatArray = np.full(len(followed.names), np.nan)
-        self.importances: dict[int, Tensor] = {}
         self._followed = followed
         self._members = members
         self._groups: list[list[Tensor]] = []
@@ -124,15 +123,15 @@ class Watched:
         *,
         refresh: bool,
         histogram: bool,
-        anchor: bool,
+        weigh: Callable[[int, Iterable[Tensor]], None] | None,
     ) -> None:
         """Read what the step just taken did; `drain` returns it.
 
-        With ``refresh`` the snapshots may become what the tensors are, which is noted then. At an
-        anchor every parameter's importance is left in ``importances``.
+        With ``refresh`` the snapshots may become what the tensors are, which is noted then.
+        ``weigh`` is given the importance of every element, tensor by tensor, in flat tiles.
         """
         moving, plan = self._moving, self._plan
-        known = plan is not None and plan.origins == len(origins) and not anchor
+        known = plan is not None and plan.origins == len(origins) and weigh is None
         if plan is not None and known and moving and source.plain:
             gradients = list(map(_gradient, moving))
             if plan.fits(gradients):
@@ -143,7 +142,7 @@ class Watched:
                 self._versions = list(map(_version, moving)) if refresh else []
                 return
         self._read_anew(
-            snapshots, origins, source, refresh=refresh, histogram=histogram, anchor=anchor
+            snapshots, origins, source, refresh=refresh, histogram=histogram, weigh=weigh
         )
 
     def _read_anew(
@@ -154,7 +153,7 @@ class Watched:
         *,
         refresh: bool,
         histogram: bool,
-        anchor: bool,
+        weigh: Callable[[int, Iterable[Tensor]], None] | None,
     ) -> None:
         """Read a step, whatever has changed since the last."""
         followed, before = self._followed, snapshots.before
@@ -169,11 +168,9 @@ class Watched:
         if isinstance(source, OtherSource):
             gradients = self._given(source, active, before, after, gradients, histogram=histogram)
             importance = "gradient"
-        if anchor:
-            self.importances = {
-                position: _each(importance, before[position], gradient)
-                for position, gradient in zip(active, gradients, strict=True)
-            }
+        if weigh is not None:
+            for position, gradient in zip(active, gradients, strict=True):
+                weigh(position, _each(importance, before[position], gradient))
         plan = self._fitting_plan(active, before, after, origins, gradients)
         factors = FACTORS.get(importance)
         if plan is None or factors is None:
@@ -287,11 +284,11 @@ def _readable(tensor: Tensor) -> bool:
     )
 
 
-@torch.no_grad()
-def _each(importance: str, before: Tensor, gradient: Tensor) -> Tensor:
-    """The importance of every element of a tensor, flat."""
+def _each(importance: str, before: Tensor, gradient: Tensor) -> Iterator[Tensor]:
+    """The importance of every element of a tensor, in flat tiles."""
     dense = gradient.to_dense() if gradient.is_sparse else gradient
-    return IMPORTANCES[importance](before.double().reshape(-1), dense.double().reshape(-1))
+    for theta, g in in_tiles(before, dense):
+        yield IMPORTANCES[importance](theta, g)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from observing import PASSES, passes
 from small_models import INPUTS, mlp, train
 from torch import nn
 
@@ -101,9 +102,36 @@ def test_sketches_take_under_a_hundredth():
     model = large()
     tracer = Tracer(model, torch.optim.SGD(model.parameters(), lr=0.1), exact_directness=False)
     train_large(model, torch.optim.SGD(model.parameters(), lr=0.1), 1)
-    tracer._anchors.reach(0, [0], {})
+    tracer._anchors.reach(0, {})
     kept = sum(sketch.nbytes for sketch in tracer._anchors._sketches.values())
     assert 0 < kept < 0.01 * 4 * sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("every", [1, 2])
+def test_an_anchor_in_a_round_in_which_an_optimizer_rests(every, name):
+    torch.manual_seed(0)
+    model = mlp().eval()
+    often, seldom = (torch.optim.SGD(model[layer].parameters(), lr=0.1) for layer in (0, 3))
+    places = []
+    settings = {"every": every, "anchors": (0, 4), "importance": "synaptic_intelligence"}
+    with passes(name), Tracer(model, [often, seldom], **settings) as tracer:
+        for step in range(8):
+            places.append([p.detach().double() for p in model.parameters()])
+            model.zero_grad()
+            nn.functional.cross_entropy(model(torch.eye(INPUTS)), torch.arange(16) % 3).backward()
+            often.step()
+            if step != 4:
+                seldom.step()
+        path = tracer.state_dict()["source"]["origins"]
+    places.append([p.detach().double() for p in model.parameters()])
+    trace = tracer.trace()
+    for row in np.flatnonzero(trace.steps >= 4):
+        moved = zip(places[4], places[trace.steps[row] + 1], strict=True)
+        wanted = [float((b - a).square().sum()) for a, b in moved]
+        np.testing.assert_allclose(trace.statistics[row, :, -1], wanted, rtol=1e-5)
+    for tensor, wanted in zip(trace.tensors, places[4], strict=True):
+        assert torch.equal(path[tensor].double(), wanted)
 
 
 def test_lists_of_single_parameters():

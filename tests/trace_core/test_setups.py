@@ -207,6 +207,12 @@ def test_a_round_ends_when_an_optimizer_is_about_to_step_again():
     np.testing.assert_array_equal(trace.learning_rates, [[0.1, 0.1, 0.01, 0.01]] * 6)
 
 
+def test_every_k_is_a_subsample_of_the_rounds_of_several_optimizers():
+    traces = [traced(SETUPS["muon_and_adamw"], every=every)[0] for every in (1, 3)]
+    assert traces[1].steps.tolist() == list(range(0, STEPS, 3))
+    np.testing.assert_array_equal(traces[1].statistics, traces[0].statistics[::3])
+
+
 def test_a_skip_of_one_optimizer_shifts_it_against_the_other():
     """Its steps are all seen, and none twice."""
     model = mlp().eval()

@@ -4,11 +4,11 @@
  * The bytes moved are theta, its snapshot and the gradient read, and the snapshot written. The work
  * is cut into chunks whose sums are added up in their order, so the results don't depend on the
  * number of threads. Elements are worked on in float32 (float64 for float64 parameters), sums are
- * kept in float64. Where float32 would overflow or underflow, the chunk is done again in float64.
+ * kept in float64. Where float32 would overflow or underflow, the tile is done again in float64.
  *
  * The file includes itself once for each instruction set it is compiled for. It needs nothing but
- * libm, and no header of Python or PyTorch; trace_core/kernel/__init__.py is its only caller and
- * holds the twins of the structures below.
+ * libm, and no header of Python or PyTorch; trace_core/kernel/plan.py is its only caller and holds
+ * the twins of the structures below.
  */
 #ifndef PASS
 
