@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -123,12 +124,25 @@ class Tracer:
     # ---- at each step
 
     def _hooked(self, optimizer: Optimizer, index: int) -> tuple[RemovableHandle, RemovableHandle]:
+        # PyTorch calls the hooks for ``super().step()`` too, where both classes' steps are wrapped:
+        # what counts is the outermost call, which a frame stands for. One that raised left none.
+        outermost: FrameType | None = None
+
         # Most steps may not be observed, and hooks that do nothing must cost nothing.
         def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            nonlocal outermost
+            caller = sys._getframe(1)
+            if outermost is not None and _runs(outermost, caller):
+                return
+            outermost = caller
             if self._due or self._stepped:
                 self._before_step(index)
 
         def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            nonlocal outermost
+            if sys._getframe(1) is not outermost:
+                return
+            outermost = None
             if "found_inf" not in optimizer.__dict__ or not self._watched[index].skipped():
                 self._after_step(index)
 
@@ -162,6 +176,7 @@ class Tracer:
                 self._snapshots,
                 self._anchors.origins,
                 self._source,
+                self._step,
                 refresh=self._every == 1,
                 histogram=self._histogram,
                 anchor=self._step in self._anchors.steps,
@@ -317,7 +332,11 @@ class Tracer:
                     f"this tracer has {value!r}"
                 )
         arrays = {name: tensor.numpy(force=True) for name, tensor in state["arrays"].items()}
-        self._recording = Recording(from_arrays(Trace, theirs, arrays))
+        recording = Recording(from_arrays(Trace, theirs, arrays))
+        # What may refuse the state comes first: a refused one changes nothing.
+        self._anchors.load_state_dict(state["anchors"])
+        self._source.load_state_dict(state["source"])
+        self._recording = recording
         self._step = state["step"]
         self._due = self._step % self._every == 0
         self._observed = len(self._recording)
@@ -325,10 +344,15 @@ class Tracer:
         self._stepped.clear()
         self._staged.clear()
         self._snapshots.clear()
-        self._anchors.load_state_dict(state["anchors"])
-        self._source.load_state_dict(state["source"])
         for watched in self._watched:
             watched.forget()
+
+
+def _runs(frame: FrameType, inner: FrameType | None) -> bool:
+    """Whether ``inner`` was called from ``frame``, directly or not."""
+    while inner is not None and inner is not frame:
+        inner = inner.f_back
+    return inner is frame
 
 
 def _at_least_one(name: str, value: int) -> int:
