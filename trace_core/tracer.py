@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -87,7 +87,7 @@ class Tracer:
             self._followed.names, self._followed.sizes, every, importance, self._anchors.exact
         )
         self._snapshots = Snapshots(self._followed)
-        optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        optimizers = _optimizers(optimizer)
         self._watched = [
             Watched(each, self._followed, self._recording.members, self._flush)
             for each in optimizers
@@ -332,7 +332,10 @@ class Tracer:
                     f"this tracer has {value!r}"
                 )
         arrays = {name: tensor.numpy(force=True) for name, tensor in state["arrays"].items()}
-        recording = Recording(from_arrays(Trace, theirs, arrays))
+        try:
+            recording = Recording(from_arrays(Trace, theirs, arrays))
+        except (KeyError, TypeError, ValueError) as error:
+            raise TraceError(f"the state is damaged ({error}); resume from another") from error
         # What may refuse the state comes first: a refused one changes nothing.
         self._anchors.load_state_dict(state["anchors"])
         self._source.load_state_dict(state["source"])
@@ -346,6 +349,17 @@ class Tracer:
         self._snapshots.clear()
         for watched in self._watched:
             watched.forget()
+
+
+def _optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
+    found = list(given) if isinstance(given, Iterable) else [given]
+    for each in found:
+        if not isinstance(each, Optimizer):
+            raise TraceError(
+                f"optimizer has a {type(each).__name__}; give a torch.optim.Optimizer, or a list "
+                "of them"
+            )
+    return found
 
 
 def _runs(frame: FrameType, inner: FrameType | None) -> bool:

@@ -195,3 +195,24 @@ def test_a_state_fits_another_memory_layout():
     assert resumed.trace().statistics[-1, 0, DISPLACEMENT] == pytest.approx(
         (model.weight - start).square().sum().item(), rel=1e-5
     )
+
+
+def test_a_damaged_state_is_refused_and_changes_nothing():
+    model, weight = one_matrix()
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    tracer = Tracer(model, optimizer)
+    backward(model)
+    optimizer.step()
+    state = tracer.state_dict()
+    backward(model)
+    optimizer.step()
+    for arrays in ({}, {**state["arrays"], "steps": torch.tensor([-3])}):
+        with pytest.raises(TraceError, match=r"the state is damaged \(.*steps"):
+            tracer.load_state_dict({**state, "arrays": arrays})
+    assert tracer.trace().steps.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("given", [None, nn.Linear(2, 2), [None], "adam"])
+def test_what_is_no_optimizer_is_named(given):
+    with pytest.raises(TraceError, match=r"optimizer has a \w+; give a torch.optim.Optimizer"):
+        Tracer(mlp(), given)
