@@ -163,10 +163,10 @@ class Anchors:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Go on from `state_dict`. Raises TraceError for tensors of another shape or dtype."""
         self._origins = {
             anchor: {
-                position: origin[name].to(self._followed.local(position).device, copy=True)
+                position: self._laid_out(position, origin[name])
                 for position, name in enumerate(self._followed.names)
                 if name in origin
             }
@@ -176,6 +176,21 @@ class Anchors:
         self._weighed.clear()
         self._sketches = {step: kept.numpy(force=True) for step, kept in state["sketches"].items()}
         self._top = TopLists(*(part.numpy(force=True) for part in state["top"]))
+
+    @torch.no_grad()
+    def _laid_out(self, position: int, origin: Tensor) -> Tensor:
+        """Return a copy of what was kept of a tensor, on its device and in its memory layout."""
+        local = self._followed.local(position)
+        for name, kept, now in (
+            ("shape", tuple(origin.shape), tuple(local.shape)),
+            ("dtype", origin.dtype, local.dtype),
+        ):
+            if kept != now:
+                raise TraceError(
+                    f"the state was saved with parameter {self._followed.names[position]!r} of "
+                    f"{name} {kept}; it has {now} here"
+                )
+        return torch.empty_like(local, requires_grad=False).copy_(origin)
 
 
 def _weighed(position: int, tiles: Iterable[Tensor]) -> tuple[float, list[tuple[float, int, int]]]:

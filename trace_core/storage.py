@@ -17,10 +17,10 @@ import numpy as np
 
 from trace_core.durable import write_atomically
 from trace_core.errors import TraceError
-from trace_core.histogram import Histogram
+from trace_core.histogram import BINS, Histogram
 from trace_core.sketch import width
-from trace_core.statistics import DISPLACEMENT, STATISTICS_VERSION, Array
-from trace_core.top import TopLists
+from trace_core.statistics import DISPLACEMENT, STATISTICS_VERSION, Array, Statistic
+from trace_core.top import KINDS, TopLists
 
 if TYPE_CHECKING:
     from trace_core.trace import Trace
@@ -29,7 +29,26 @@ FORMAT = 2
 """Rises when a file's layout changes."""
 _HEADER = "tracerank_trace"
 _ARRAYS = ("steps", "sizes", "statistics", "learning_rates", "exact", "sketch_steps", "sketches")
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, TypeError)
+_DTYPES = {
+    **dict.fromkeys(("statistics", "learning_rates", "exact", "top_values"), np.float64),
+    **dict.fromkeys(("sketches", "histogram_sums"), np.float32),
+    "histogram_bins": np.int16,
+}
+"""Of the arrays that aren't int64."""
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    RuntimeError,  # zipfile's for flags and methods that it doesn't know
+    OverflowError,
+    MemoryError,  # numpy's for a shape that was damaged
+)
 _HISTOGRAM = ("observations", "filled", "bins", "counts", "sums")
 
 
@@ -41,17 +60,20 @@ def to_arrays(trace: Trace) -> dict[str, Array]:
 
 
 def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Trace:
-    """Build a trace from `to_arrays` and its names and settings; raises KeyError or ValueError if
-    they don't fit.
+    """Build a trace from `to_arrays` and its names and settings; raises KeyError, TypeError or
+    ValueError if they don't fit.
     """
+    for name, array in arrays.items():
+        if array.dtype != _DTYPES.get(name, np.int64):
+            raise ValueError(f"{name} has dtype {array.dtype}")
     trace = kind(
         **{name: arrays[name] for name in _ARRAYS},
         histogram=Histogram(*(arrays[f"histogram_{name}"] for name in _HISTOGRAM)),
         top=TopLists(arrays["top_places"], arrays["top_values"]),
         tensors=tuple(header["tensors"]),
         layers=tuple(header["layers"]),
-        every=int(header["every"]),
-        importance=str(header["importance"]),
+        every=header["every"],
+        importance=header["importance"],
         anchors=tuple(header["anchors"]),
     )
     observations, tensors, histograms = (
@@ -79,7 +101,55 @@ def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[st
     for name, shape in expected.items():
         if arrays[name].shape != shape:
             raise ValueError(f"{name} has shape {arrays[name].shape}, and {shape} fits the rest")
+    _require_sound(trace)
     return trace
+
+
+def _require_sound(trace: Trace) -> None:
+    """Raise ValueError for values that no trace has."""
+    histogram, places, tensors = trace.histogram, trace.top.places, len(trace.tensors)
+    counts = trace.statistics[..., Statistic.COUNT]
+    summed = np.delete(trace.statistics, [Statistic.THETA_DELTA, Statistic.C_LOG_C], axis=2)
+    sound = {
+        "tensors": _are_names(trace.tensors) and len(set(trace.tensors)) == tensors,
+        "layers": _are_names(trace.layers) and len(trace.layers) == tensors,
+        "every": isinstance(trace.every, int) and trace.every >= 1,
+        "importance": isinstance(trace.importance, str),
+        "anchors": all(isinstance(anchor, int) for anchor in trace.anchors)
+        and _rises(np.array(trace.anchors, np.int64)),
+        "steps": _rises(trace.steps),
+        "sizes": bool((trace.sizes >= 0).all()),
+        "statistics": bool(((counts >= 0) & (counts <= trace.sizes)).all())
+        and not (summed < 0).any(),
+        "sketch_steps": _rises(trace.sketch_steps),
+        "histogram_observations": _rises(histogram.observations)
+        and bool((histogram.observations < len(trace)).all()),
+        "histogram_filled": bool((histogram.filled >= 0).all()),
+        "histogram_bins": bool(((histogram.bins >= 0) & (histogram.bins < BINS)).all()),
+        "histogram_counts": bool((histogram.counts > 0).all()),
+        "histogram_sums": not (histogram.sums < 0).any(),
+        "top_places": bool(((places >= 0) & (places < _limits(tensors))).all()),
+        "top_values": not (trace.top.values < 0).any(),
+    }
+    for name, fine in sound.items():
+        if not fine:
+            raise ValueError(f"{name} holds what no trace has")
+
+
+def _are_names(names: tuple[str, ...]) -> bool:
+    return all(isinstance(name, str) for name in names)
+
+
+def _rises(steps: Array) -> bool:
+    """Whether these are different numbers from 0, in order."""
+    return bool((np.diff(steps, prepend=-1) > 0).all())
+
+
+def _limits(tensors: int) -> Array:
+    """What the columns of `TopLists.places` stay below."""
+    limits = np.full(5, np.iinfo(np.int64).max)
+    limits[0], limits[3] = len(KINDS), tensors
+    return limits
 
 
 def save(trace: Trace, path: str | PathLike[str]) -> None:

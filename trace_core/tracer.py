@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class Tracer:
             self._followed.names, self._followed.sizes, every, importance, self._anchors.exact
         )
         self._snapshots = Snapshots(self._followed)
-        optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        optimizers = _optimizers(optimizer)
         self._watched = [
             Watched(each, self._followed, self._recording.members, self._flush)
             for each in optimizers
@@ -124,12 +125,25 @@ class Tracer:
     # ---- at each step
 
     def _hooked(self, optimizer: Optimizer, index: int) -> tuple[RemovableHandle, RemovableHandle]:
+        # PyTorch calls the hooks for ``super().step()`` too, where both classes' steps are wrapped:
+        # what counts is the outermost call, which a frame stands for. One that raised left none.
+        outermost: FrameType | None = None
+
         # Most steps may not be observed, and hooks that do nothing must cost nothing.
         def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            nonlocal outermost
+            caller = sys._getframe(1)
+            if outermost is not None and _runs(outermost, caller):
+                return
+            outermost = caller
             if self._due or self._stepped:
                 self._before_step(index)
 
         def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            nonlocal outermost
+            if sys._getframe(1) is not outermost:
+                return
+            outermost = None
             if "found_inf" not in optimizer.__dict__ or not self._watched[index].skipped():
                 self._after_step(index)
 
@@ -166,6 +180,7 @@ class Tracer:
                 self._snapshots,
                 self._anchors.origins,
                 self._source,
+                self._step,
                 refresh=self._every == 1,
                 histogram=self._histogram,
                 weigh=self._anchors.weigh if anchor and self._lists_important() else None,
@@ -316,7 +331,14 @@ class Tracer:
                     f"this tracer has {value!r}"
                 )
         arrays = {name: tensor.numpy(force=True) for name, tensor in state["arrays"].items()}
-        self._recording = Recording(from_arrays(Trace, theirs, arrays))
+        try:
+            recording = Recording(from_arrays(Trace, theirs, arrays))
+        except (KeyError, TypeError, ValueError) as error:
+            raise TraceError(f"the state is damaged ({error}); resume from another") from error
+        # What may refuse the state comes first: a refused one changes nothing.
+        self._anchors.load_state_dict(state["anchors"])
+        self._source.load_state_dict(state["source"])
+        self._recording = recording
         self._step = state["step"]
         self._due = self._step % self._every == 0
         self._observed = len(self._recording)
@@ -324,10 +346,26 @@ class Tracer:
         self._stepped.clear()
         self._staged.clear()
         self._snapshots.clear()
-        self._anchors.load_state_dict(state["anchors"])
-        self._source.load_state_dict(state["source"])
         for watched in self._watched:
             watched.forget()
+
+
+def _optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
+    found = list(given) if isinstance(given, Iterable) else [given]
+    for each in found:
+        if not isinstance(each, Optimizer):
+            raise TraceError(
+                f"optimizer has a {type(each).__name__}; give a torch.optim.Optimizer, or a list "
+                "of them"
+            )
+    return found
+
+
+def _runs(frame: FrameType, inner: FrameType | None) -> bool:
+    """Whether ``inner`` was called from ``frame``, directly or not."""
+    while inner is not None and inner is not frame:
+        inner = inner.f_back
+    return inner is frame
 
 
 def _at_least_one(name: str, value: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter, is_not
 from typing import Any
@@ -57,10 +58,11 @@ class Watched:
         if not self._same(groups):
             self._groups = [list(group["params"]) for group in groups]
             self._of_group = [self._positions_of(tensors) for tensors in self._groups]
-            self.positions = sorted(i for group in self._of_group for i in group)
+            # PyTorch lets a group name a tensor twice.
+            self.positions = sorted({i for group in self._of_group for i in group})
             self._moving.clear()
             self._rates = []
-        rates = [float(group.get("lr", np.nan)) for group in groups]
+        rates = [_rate_of(group) for group in groups]
         if rates != self._rates:
             self._rates = rates
             self.learning_rates = np.full(len(self._followed.names), np.nan)
@@ -113,13 +115,15 @@ class Watched:
             return False
         if self._versions == list(map(_version, moving)):
             return True
-        return self._plan is not None and self._plan.renew()
+        plan = self._plan
+        return plan is not None and plan.lies_as_before(moving) and plan.renew()
 
     def read(
         self,
         snapshots: Snapshots,
         origins: Sequence[Mapping[int, Tensor]],
         source: Source,
+        step: int,
         *,
         refresh: bool,
         histogram: bool,
@@ -128,13 +132,14 @@ class Watched:
         """Read what the step just taken did; `drain` returns it.
 
         With ``refresh`` the snapshots may become what the tensors are, which is noted then.
-        ``weigh`` is given the importance of every element, tensor by tensor, in flat tiles.
+        ``weigh`` is given the importance of every element, tensor by tensor, in flat tiles. Raises
+        TraceError if the step left a tensor of another shape, dtype, device or layout.
         """
         moving, plan = self._moving, self._plan
         known = plan is not None and plan.origins == len(origins) and weigh is None
         if plan is not None and known and moving and source.plain:
             gradients = list(map(_gradient, moving))
-            if plan.fits(gradients):
+            if plan.fits(moving, gradients):
                 after = list(map(Tensor.data_ptr, moving))
                 addresses = list(map(Tensor.data_ptr, gradients))
                 plan.run(after, addresses, self._factors, refresh=refresh, histogram=histogram)
@@ -142,7 +147,7 @@ class Watched:
                 self._versions = list(map(_version, moving)) if refresh else []
                 return
         self._read_anew(
-            snapshots, origins, source, refresh=refresh, histogram=histogram, weigh=weigh
+            snapshots, origins, source, step, refresh=refresh, histogram=histogram, weigh=weigh
         )
 
     def _read_anew(
@@ -150,6 +155,7 @@ class Watched:
         snapshots: Snapshots,
         origins: Sequence[Mapping[int, Tensor]],
         source: Source,
+        step: int,
         *,
         refresh: bool,
         histogram: bool,
@@ -161,6 +167,7 @@ class Watched:
         for position in self.positions:
             gradient = followed.gradient(position)
             if gradient is not None and position in before:
+                followed.require_unchanged(position, step)
                 active.append(position)
                 gradients.append(gradient)
         after = [followed.local(position) for position in active]
@@ -273,6 +280,14 @@ class Watched:
             self._members,
         )
         return self._plan
+
+
+def _rate_of(group: Mapping[str, Any]) -> float:
+    """The learning rate of a group, NaN where it has none."""
+    rate = group.get("lr")
+    if rate is None:
+        return math.nan
+    return float(rate.detach() if isinstance(rate, Tensor) else rate)
 
 
 def _readable(tensor: Tensor) -> bool:

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from trace_core import (
     storage,
 )
 from trace_core.statistics import DISPLACEMENT, Statistic
+from trace_core.storage import to_arrays
 
 
 def traced(model, steps=70, **settings):
@@ -273,6 +276,79 @@ def test_a_trace_that_lacks_a_part_is_refused(trace, tmp_path):
     trace.save(path)
     rewrite(path, lambda name, data: None if name == "statistics.npy" else data)
     with pytest.raises(TraceError, match=r"damaged .*statistics"):
+        Trace.load(path)
+
+
+def test_any_damage_is_refused_or_harmless(trace, tmp_path):
+    path = tmp_path / "t.npz"
+    trace.rows(0, 2).save(path)
+    whole = path.read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    random = np.random.default_rng(0)
+    places = [*range(60), *range(directory, len(whole)), *random.integers(0, len(whole), 200)]
+    refused = 0
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << random.integers(8)
+        path.write_bytes(damaged)
+        try:
+            found = Trace.load(path)
+        except TraceError:
+            refused += 1
+        else:
+            for name, array in to_arrays(trace.rows(0, 2)).items():
+                np.testing.assert_array_equal(to_arrays(found)[name], array, strict=True)
+    assert refused > len(places) / 3
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("steps", lambda a: a[::-1]),
+        ("steps", lambda a: a - 1),
+        ("steps", lambda a: a.astype(str)),
+        ("sizes", lambda a: -a),
+        ("statistics", lambda a: -a),
+        ("statistics", lambda a: a * 1e6),
+        ("statistics", lambda a: a.astype(np.float32)),
+        ("learning_rates", lambda a: a.astype(np.int64)),
+        ("histogram_observations", lambda a: a + len(a)),
+        ("histogram_filled", lambda a: a + 1),
+        ("histogram_bins", lambda a: a + np.int16(600)),
+        ("histogram_counts", lambda a: -a),
+        ("histogram_sums", lambda a: -a - 1),
+        ("top_places", lambda a: a + 100),
+        ("top_places", lambda a: -a - 1),
+    ],
+)
+def test_values_that_no_trace_has_are_refused(name, change, trace, tmp_path):
+    arrays = to_arrays(trace)
+    if name == "top_places":
+        arrays |= {"top_values": np.ones(1), name: np.zeros((1, 5), np.int64)}
+    arrays[name] = np.ascontiguousarray(change(arrays[name]))
+    path = tmp_path / "t.npz"
+    with mock.patch("trace_core.storage.to_arrays", return_value=arrays):
+        trace.save(path)
+    with pytest.raises(TraceError, match=rf"t\.npz is truncated or damaged \({name}|histogram"):
+        Trace.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tensors", ["0.weight"] * 4),
+        ("tensors", [1, 2, 3, 4]),
+        ("every", 0),
+        ("every", "1"),
+        ("importance", None),
+        ("anchors", ["0"]),
+        ("anchors", [-1]),
+    ],
+)
+def test_a_header_that_no_trace_has_is_refused(name, value, trace, tmp_path):
+    path = tmp_path / "t.npz"
+    replace(trace, **{name: value}).save(path)
+    with pytest.raises(TraceError, match=rf"t\.npz is truncated or damaged \(.*{name}"):
         Trace.load(path)
 
 

@@ -32,7 +32,7 @@ STAGED = 32
 STAGING_BYTES = 1 << 20
 """What the buffers may take, unless a single observation takes more."""
 _DEPTH = 4
-_dtype = attrgetter("dtype")
+_dtype, _bytes = attrgetter("dtype"), attrgetter("nbytes")
 _CALL = 11
 """Words in front of the addresses: ``call_t``."""
 
@@ -85,6 +85,7 @@ class Plan:
         self.gradient_dtypes = list(gradient_dtypes)
         self.origins = len(origins)
         self.strides = [tensor.stride() for tensor in before]
+        self._bytes = [tensor.nbytes for tensor in before]
         self._sizes = [tensor.numel() for tensor in before]
         self._elements = sum(self._sizes)
         self._members = members
@@ -177,17 +178,28 @@ class Plan:
             return True
         return False
 
-    def fits(self, gradients: Sequence[Any]) -> bool:
-        """Whether gradients of all its tensors are there, of the types and layouts it was made
-        for.
+    def fits(self, tensors: Sequence[Tensor], gradients: Sequence[Any]) -> bool:
+        """Whether tensors are of the sizes and layouts it was made for, and gradients of all of
+        them there, of its types and the same layouts.
         """
         try:
             return (
                 list(map(_dtype, gradients)) == self.gradient_dtypes
                 and list(map(Tensor.stride, gradients)) == self.strides
+                and list(map(Tensor.numel, gradients)) == self._sizes
+                and self.lies_as_before(tensors)
             )
         except (AttributeError, RuntimeError):  # None, or sparse
             return False
+
+    def lies_as_before(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether tensors are still of the sizes and layouts it was made for; an assignment to
+        ``tensor.data`` may have changed them, and the memory behind them.
+        """
+        return (
+            list(map(_bytes, tensors)) == self._bytes
+            and list(map(Tensor.stride, tensors)) == self.strides
+        )
 
     @property
     def staged(self) -> bool:
