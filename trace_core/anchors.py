@@ -4,7 +4,7 @@ of single parameters that are kept there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trace_core.collect import in_tiles
 from trace_core.errors import TraceError
 from trace_core.followed import Followed
 from trace_core.sketch import sketch
@@ -78,10 +79,11 @@ class Anchors:
             for position in before.keys() - origin.keys():
                 origin[position] = before[position].clone()
 
-    def weigh(self, position: int, importance: Tensor) -> None:
-        """Take down the sum and the greatest of a tensor's importances at an anchor."""
-        flat = _flat(importance)
-        self._weighed[position] = float(flat.sum(dtype=np.float64)), greatest(flat, position)
+    def weigh(self, position: int, importance: Iterable[Tensor]) -> None:
+        """Take down the sum and the greatest of a tensor's importances at an anchor, given tile by
+        tile.
+        """
+        self._weighed[position] = _weighed(position, importance)
 
     def list_important(self, step: int) -> None:
         """Keep the most important parameters of all the tensors weighed at an anchor."""
@@ -102,8 +104,9 @@ class Anchors:
         start, origin = max(self._origins), self._origins[max(self._origins)]
         found = []
         for position, tensor in origin.items():
-            moved = (self._followed.local(position).double() - tensor.double()).abs()
-            found += greatest(_flat(moved), position)
+            places = in_tiles(self._followed.local(position), tensor)
+            moved = ((after - before).abs() for after, before in places)
+            found += _weighed(position, moved)[1]
         return self._top.with_list("moved", start, step, found)
 
     @torch.no_grad()
@@ -171,6 +174,18 @@ class Anchors:
         self._weighed.clear()
         self._sketches = {step: kept.numpy(force=True) for step, kept in state["sketches"].items()}
         self._top = TopLists(*(part.numpy(force=True) for part in state["top"]))
+
+
+def _weighed(position: int, tiles: Iterable[Tensor]) -> tuple[float, list[tuple[float, int, int]]]:
+    """Return the sum of a tensor's values ≥ 0, and the greatest of each tile."""
+    mass, start = 0.0, 0
+    found: list[tuple[float, int, int]] = []
+    for tile in tiles:
+        values = _flat(tile)
+        mass += float(values.sum())
+        found += greatest(values, position, start)
+        start += len(values)
+    return mass, found
 
 
 def _flat(tensor: Tensor) -> Any:

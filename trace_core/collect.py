@@ -8,7 +8,7 @@ the tile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -78,6 +78,13 @@ def plan_tiles(sizes: tuple[int, ...], devices: tuple[torch.device, ...]) -> tup
                 room -= length
         tiles.append(Tile(tuple(spans)))
     return tuple(tiles)
+
+
+def in_tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield tensors of one shape in flat float64 tiles."""
+    flat = [torch.split(tensor.detach().reshape(-1), TILE) for tensor in tensors]
+    for tile in zip(*flat, strict=True):
+        yield tuple(part.double() for part in tile)
 
 
 @torch.no_grad()

@@ -73,8 +73,10 @@ class TopLists(NamedTuple):
         ]
 
 
-def greatest(values: Array, tensor: int) -> list[tuple[float, int, int]]:
-    """Return the greatest of flat values ≥ 0 above 0, as (value, tensor, index)."""
+def greatest(values: Array, tensor: int, start: int) -> list[tuple[float, int, int]]:
+    """Return the greatest of flat values ≥ 0 above 0, as (value, tensor, index); the first of the
+    values has the index ``start``.
+    """
     count = min(LENGTH, len(values))
     best = np.argpartition(values, len(values) - count)[len(values) - count :]
-    return [(float(values[i]), tensor, int(i)) for i in best if values[i] > 0]
+    return [(float(values[i]), tensor, start + int(i)) for i in best if values[i] > 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter, is_not
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from trace_core.collect import collect
+from trace_core.collect import collect, in_tiles
 from trace_core.followed import Followed
 from trace_core.importance import IMPORTANCES
 from trace_core.kernel import library
@@ -123,12 +123,12 @@ class Watched:
         *,
         refresh: bool,
         histogram: bool,
-        weigh: Callable[[int, Tensor], None] | None,
+        weigh: Callable[[int, Iterable[Tensor]], None] | None,
     ) -> None:
         """Read what the step just taken did; `drain` returns it.
 
         With ``refresh`` the snapshots may become what the tensors are, which is noted then.
-        ``weigh`` is given the importance of every element, tensor by tensor.
+        ``weigh`` is given the importance of every element, tensor by tensor, in flat tiles.
         """
         moving, plan = self._moving, self._plan
         known = plan is not None and plan.origins == len(origins) and weigh is None
@@ -153,7 +153,7 @@ class Watched:
         *,
         refresh: bool,
         histogram: bool,
-        weigh: Callable[[int, Tensor], None] | None,
+        weigh: Callable[[int, Iterable[Tensor]], None] | None,
     ) -> None:
         """Read a step, whatever has changed since the last."""
         followed, before = self._followed, snapshots.before
@@ -284,11 +284,11 @@ def _readable(tensor: Tensor) -> bool:
     )
 
 
-@torch.no_grad()
-def _each(importance: str, before: Tensor, gradient: Tensor) -> Tensor:
-    """The importance of every element of a tensor, flat."""
+def _each(importance: str, before: Tensor, gradient: Tensor) -> Iterator[Tensor]:
+    """The importance of every element of a tensor, in flat tiles."""
     dense = gradient.to_dense() if gradient.is_sparse else gradient
-    return IMPORTANCES[importance](before.double().reshape(-1), dense.double().reshape(-1))
+    for theta, g in in_tiles(before, dense):
+        yield IMPORTANCES[importance](theta, g)
 
 
 @torch.no_grad()
