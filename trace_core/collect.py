@@ -82,7 +82,7 @@ def plan_tiles(sizes: tuple[int, ...], devices: tuple[torch.device, ...]) -> tup
 
 def in_tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield tensors of one shape in flat float64 tiles."""
-    flat = [tensor.detach().reshape(-1).split(TILE) for tensor in tensors]
+    flat = [torch.split(tensor.detach().reshape(-1), TILE) for tensor in tensors]
     for tile in zip(*flat, strict=True):
         yield tuple(part.double() for part in tile)
 

@@ -376,8 +376,8 @@ class Trace(TraceData):
     def load(cls, path: str | PathLike[str]) -> Trace:
         """Read a trace that `save` wrote.
 
-        Raises FileNotFoundError, or TraceError naming the path if it isn't a whole trace, or a
-        newer version's.
+        Raises FileNotFoundError, or TraceError naming the path if it isn't a whole trace, or
+        another version's.
         """
         return storage.load(cls, path)
 
