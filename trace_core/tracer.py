@@ -151,14 +151,15 @@ class Tracer:
     def _before_step(self, index: int) -> None:
         if index in self._stepped:
             self._close_round()
-            if not self._due:
-                return
+        if not self._due:
+            return
         watched = self._watched[index]
         watched.read_groups()
         anchor = self._step in self._anchors.steps
         if anchor or not watched.renewed():
             self._snapshots.take(watched.positions, self._step)
-            self._anchors.reach(self._step, watched.positions, self._snapshots.before)
+        # One that rested at an anchor hasn't been told of it yet.
+        self._anchors.reach(self._step, watched.positions, self._snapshots.before)
         if not self._opened:
             self._opened = True
             self._histogram = self._observed % self._histogram_every == 0
