@@ -216,3 +216,46 @@ def test_a_damaged_state_is_refused_and_changes_nothing():
 def test_what_is_no_optimizer_is_named(given):
     with pytest.raises(TraceError, match=r"optimizer has a \w+; give a torch.optim.Optimizer"):
         Tracer(mlp(), given)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+@pytest.mark.parametrize("second_rests", [False, True])
+def test_rounds_between_observations_are_not_observed(every, second_rests):
+    torch.manual_seed(0)
+    model = mlp()
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    second = torch.optim.SGD(model[3].parameters(), lr=0.1)
+    tracer = Tracer(model, [first, second], every=every, anchors=(0, every))
+    moved = []
+    for step in range(9):
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        second.zero_grad()
+        train(model, first, 1, first=step)
+        if not (second_rests and step % 4 == 3):
+            second.step()
+        pairs = zip(model.parameters(), before, strict=True)
+        moved.append([(now - then).double().square().sum().item() for now, then in pairs])
+    trace = tracer.trace()
+    assert trace.steps.tolist() == list(range(0, 9, every))
+    np.testing.assert_allclose(trace.statistics[..., Statistic.SQ_DELTA], moved[::every], rtol=1e-4)
+
+
+@pytest.mark.parametrize("way", PASSES)
+def test_an_optimizer_may_rest_at_an_anchor(way):
+    torch.manual_seed(0)
+    model = mlp()
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    second = torch.optim.SGD(model[3].parameters(), lr=0.1)
+    start = model[3].weight.detach().clone()
+    with passes(way):
+        tracer = Tracer(model, [first, second], anchors=(0, 3))
+        for step in range(6):
+            second.zero_grad()
+            if step == 3:
+                there = model[3].weight.detach().clone()
+            train(model, first, 1, first=step)
+            if step != 3:
+                second.step()
+    row = tracer.trace().tensor("3.weight").statistics[-1, 0, DISPLACEMENT:]
+    wanted = [(model[3].weight - place).square().sum().item() for place in (start, there)]
+    np.testing.assert_allclose(row, wanted, rtol=1e-5)
