@@ -205,18 +205,6 @@ def _weighed(position: int, tiles: Iterable[Tensor]) -> tuple[float, list[tuple[
     return mass, found
 
 
-def _weighed(position: int, tiles: Iterable[Tensor]) -> tuple[float, list[tuple[float, int, int]]]:
-    """Return the sum of a tensor's values ≥ 0, and the greatest of each tile."""
-    mass, start = 0.0, 0
-    found: list[tuple[float, int, int]] = []
-    for tile in tiles:
-        values = _flat(tile)
-        mass += float(values.sum())
-        found += greatest(values, position, start)
-        start += len(values)
-    return mass, found
-
-
 def _flat(tensor: Tensor) -> Any:
     values = tensor.detach().reshape(-1)
     return (values if values.dtype == torch.float64 else values.float()).cpu().numpy()
