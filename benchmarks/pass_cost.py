@@ -2,7 +2,7 @@
 
 The pass reads the parameters, their gradients and their snapshots, and writes the snapshots: four
 times 4N bytes in float32. A copy reads 4N bytes and writes 4N, so that the floor is the time of two
-copies, made by as many threads in the same blocks.
+copies, made in the same blocks.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ TORCH_UP_TO = 10_000_000
 LIMIT = 5.0
 """Seconds that the blocks of one row may take."""
 NEVER = 1 << 30
+COPIES = ("copy_", "memmove", "threaded memmove")
 
 
 class Still(Optimizer):
@@ -104,7 +105,7 @@ def _cells(size: int, tensors: int, blocks: int, block_seconds: float) -> list[s
             limit=LIMIT,
         )
     step = statistics.median(found["bare"])
-    quickest = min(("copy", "memmove"), key=lambda name: statistics.median(found[name]))
+    quickest = min(COPIES, key=lambda name: statistics.median(found[name]))
     floors = [2 * seconds for seconds in found[quickest]]
     cells = [duration(statistics.median(floors))]
     for name in ("plain", "full"):
@@ -114,12 +115,14 @@ def _cells(size: int, tensors: int, blocks: int, block_seconds: float) -> list[s
 
 
 def _copies(size: int) -> dict[str, Step]:
-    """Copies of N float32 by as many threads as the pass may use; the quicker is the floor's."""
+    """Copies of N float32 by one thread and by as many as the pass may use; the quickest is the
+    floor's.
+    """
     source, target = torch.randn(size), torch.zeros(size)
-    cuts = [source.nbytes * i // THREADS for i in range(THREADS + 1)]
-    start, end = source.data_ptr(), target.data_ptr()
+    start, end, count = source.data_ptr(), target.data_ptr(), source.nbytes
+    cuts = [count * i // THREADS for i in range(THREADS + 1)]
 
-    def memmove() -> None:
+    def threaded() -> None:
         threads = [
             threading.Thread(target=ctypes.memmove, args=(end + at, start + at, stop - at))
             for at, stop in pairwise(cuts)
@@ -129,4 +132,9 @@ def _copies(size: int) -> dict[str, Step]:
         for thread in threads:
             thread.join()
 
-    return {"copy": lambda: target.copy_(source), "memmove": memmove}
+    steps: tuple[Step, ...] = (
+        lambda: target.copy_(source),
+        lambda: ctypes.memmove(end, start, count),
+        threaded,
+    )
+    return dict(zip(COPIES, steps, strict=True))

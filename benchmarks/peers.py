@@ -98,6 +98,7 @@ def cockpit_economy(training: Training) -> Iterator[Step]:
     quantities = _load("cockpit.utils.configuration").configuration("economy")
     watch = cockpit.Cockpit(training.model.parameters(), quantities=quantities)
     model, loss_of = extend(training.model), extend(training.loss)
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")
     each_loss = type(training.loss)(reduction="none")
 
     def step() -> None:
