@@ -76,6 +76,7 @@ class TrainingRun:
             histogram_every=max(
                 1, math.ceil(self.total_steps / candidate.every / candidate.histograms)
             ),
+            exact_directness=True,
             probe=self._probe(),
         )
         self.step = 0

@@ -81,6 +81,14 @@ class Anchors:
             for position in before.keys() - origin.keys():
                 origin[position] = before[position].clone()
 
+    def displacements(self, position: int) -> list[float]:
+        """Return the squared distance of a tensor from each exact anchor reached so far."""
+        now = self._followed.local(position).detach()
+        return [
+            sum(float((a - b).square_().sum()) for a, b in in_tiles(now, origin[position]))
+            for origin in self.origins
+        ]
+
     def weigh(self, position: int, importance: Iterable[Tensor]) -> None:
         """Take down the sum and the greatest of a tensor's importances at an anchor, given tile by
         tile.

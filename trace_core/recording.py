@@ -4,7 +4,7 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,10 +113,12 @@ class Recording:
         steps: Sequence[int],
         learning_rates: Sequence[FloatArray],
         with_histogram: Sequence[bool],
+        displacements: Sequence[Mapping[int, list[float]]],
         parts: Sequence[Observed],
     ) -> None:
-        """Add K observations: of each its step, the learning rates of all T tensors, and whether a
-        histogram was taken; and what was read of the tensors that moved, none of them twice.
+        """Add K observations: of each its step, the learning rates of all T tensors, whether a
+        histogram was taken, and the displacements of tensors that it left alone but that may have
+        moved since the one before; and what was read of the tensors that moved, none of them twice.
 
         There may be several parts, or none, for one observation.
         """
@@ -124,6 +126,9 @@ class Recording:
             rows = parts[0].statistics
         else:
             rows = self._assembled(steps, parts)
+            for row, known in zip(rows, displacements, strict=True):
+                for position, values in known.items():
+                    row[position, DISPLACEMENT : DISPLACEMENT + len(values)] = values
         first = len(self._steps)
         self._steps.extend(steps)
         self._learning_rates.extend(learning_rates)

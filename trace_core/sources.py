@@ -100,11 +100,11 @@ class ProbeSource(OtherSource):
         *,
         histogram: bool,
     ) -> dict[str, Tensor]:
-        """Return the estimate, and 1 where there is none."""
+        """Return the estimate, 0 for what it left out, and anything where there is none."""
+        if not histogram:
+            return dict(gradients)
         return {
-            name: self._found[name]
-            if histogram and name in self._found
-            else torch.ones_like(tensor, requires_grad=False)
+            name: self._found[name] if name in self._found else torch.zeros_like(tensor)
             for name, tensor in before.items()
         }
 

@@ -99,7 +99,7 @@ class Tracer:
         self._due = True
         self._opened = self._histogram = False
         self._stepped: set[int] = set()
-        self._staged: list[tuple[int, FloatArray, bool]] = []
+        self._staged: list[tuple[int, FloatArray, bool, dict[int, list[float]]]] = []
         self._hooks = [
             hook for index, each in enumerate(optimizers) for hook in self._hooked(each, index)
         ]
@@ -162,6 +162,8 @@ class Tracer:
             self._anchors.reach(self._step, self._snapshots.before)
         if not self._opened:
             self._opened = True
+            for each in self._watched:
+                each.read_last = []
             self._histogram = self._observed % self._histogram_every == 0
             if isinstance(self._source, OtherSource):
                 self._source.begin(self._places(), anchor=anchor, histogram=self._histogram)
@@ -202,7 +204,8 @@ class Tracer:
             return
         self._opened = False
         self._observed += 1
-        self._staged.append((step, self._learning_rates(), self._histogram))
+        row = step, self._learning_rates(), self._histogram, self._moved_unobserved()
+        self._staged.append(row)
         if self._on_observation is not None:
             self._on_observation(self._observe())
         elif len(self._watched) > 1 or self._watched[0].full:
@@ -216,7 +219,7 @@ class Tracer:
         """Record what is staged."""
         if not self._staged:
             return
-        steps, learning_rates, with_histogram = zip(*self._staged, strict=True)
+        steps, learning_rates, with_histogram, displacements = zip(*self._staged, strict=True)
         self._staged.clear()
         parts = [part for watched in self._watched if (part := watched.drain()) is not None]
         if isinstance(self._source, OtherSource):
@@ -224,7 +227,19 @@ class Tracer:
                 if not self._source.known(histogram=histogram):
                     for part in parts:
                         part.statistics[row][:, _IMPORTANCE] = np.nan
-        self._recording.extend(steps, learning_rates, with_histogram, parts)
+        self._recording.extend(steps, learning_rates, with_histogram, displacements, parts)
+
+    def _moved_unobserved(self) -> dict[int, list[float]]:
+        """Return the displacements of tensors that this observation left alone, which may have
+        moved at the steps between two observations.
+        """
+        known = self._snapshots.before
+        if self._every == 1 or not self._anchors.origins:
+            return {}
+        if sum(len(watched.read_last) for watched in self._watched) == len(known):
+            return {}
+        read = {position for watched in self._watched for position in watched.read_last}
+        return {i: self._anchors.displacements(i) for i in known if i not in read}
 
     def _learning_rates(self) -> FloatArray:
         rates = self._watched[0].learning_rates
@@ -267,6 +282,8 @@ class Tracer:
         if self._stepped:
             self._close_round()
         self._flush()
+        for watched in self._watched:
+            watched.forget()
         self._snapshots.clear()
         self._anchors.close(self._step)
 

@@ -40,6 +40,8 @@ class Watched:
     ) -> None:
         self.optimizer = optimizer
         self.positions: list[int] = []
+        self.read_last: list[int] = []
+        """Which of them the observation under way has read."""
         self.learning_rates: FloatArray = np.full(len(followed.names), np.nan)
         self._followed = followed
         self._members = members
@@ -144,6 +146,7 @@ class Watched:
                 addresses = list(map(Tensor.data_ptr, gradients))
                 plan.run(after, addresses, self._factors, refresh=refresh, histogram=histogram)
                 self._addresses = after
+                self.read_last = self.positions
                 self._versions = list(map(_version, moving)) if refresh else []
                 return
         self._read_anew(
@@ -170,6 +173,7 @@ class Watched:
                 followed.require_unchanged(position, step)
                 active.append(position)
                 gradients.append(gradient)
+        self.read_last = active
         after = [followed.local(position) for position in active]
         importance = source.name
         if isinstance(source, OtherSource):

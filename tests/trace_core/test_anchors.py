@@ -12,6 +12,7 @@ from torch import nn
 
 from trace_core import Trace, TraceError, Tracer
 from trace_core.sketch import sketch, width
+from trace_core.statistics import DISPLACEMENT
 
 
 def large():
@@ -132,6 +133,36 @@ def test_an_anchor_in_a_round_in_which_an_optimizer_rests(every, name):
         np.testing.assert_allclose(trace.statistics[row, :, -1], wanted, rtol=1e-5)
     for tensor, wanted in zip(trace.tensors, places[4], strict=True):
         assert torch.equal(path[tensor].double(), wanted)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_what_moved_at_unobserved_steps_alone_is_displaced(several):
+    torch.manual_seed(0)
+    model = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)])
+    if several:
+        optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in model]
+    else:
+        optimizers = [torch.optim.SGD(model.parameters(), lr=0.1)]
+    tracer = Tracer(model, optimizers, every=2)
+    origin = [p.detach().double() for p in model.parameters()]
+    origin = [tensor.clone() for tensor in origin]
+    moved = []
+    for step in range(7):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        # The second layer learns at the first step and at the odd ones, which are not observed.
+        for part in model if step % 2 or not step else model[:1]:
+            part(torch.randn(8, 4)).square().mean().backward()
+        for optimizer in optimizers[: 2 if step % 2 or not step else 1]:
+            optimizer.step()
+        if step % 2 == 0:
+            now = [p.detach().double() for p in model.parameters()]
+            moved.append([((a - b) ** 2).sum().item() for a, b in zip(now, origin, strict=True)])
+    trace = tracer.trace()
+    found = trace.statistics[:, :, DISPLACEMENT]
+    assert trace.steps.tolist() == [0, 2, 4, 6][: len(found)]
+    assert len(found) >= 3
+    np.testing.assert_allclose(found, moved[: len(found)], rtol=1e-6)
 
 
 def test_lists_of_single_parameters():

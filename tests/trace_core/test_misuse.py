@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from observing import PASSES, gini, passes
-from small_models import mlp, train
+from small_models import INPUTS, mlp, train
 from torch import nn
 
 from trace_core import TraceError, Tracer
+from trace_core.importance import Probe
 from trace_core.statistics import DISPLACEMENT, Statistic
 
 
@@ -259,3 +260,22 @@ def test_an_optimizer_may_rest_at_an_anchor(way):
     row = tracer.trace().tensor("3.weight").statistics[-1, 0, DISPLACEMENT:]
     wanted = [(model[3].weight - place).square().sum().item() for place in (start, there)]
     np.testing.assert_allclose(row, wanted, rtol=1e-5)
+
+
+def test_what_a_probe_left_out_has_no_importance():
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batch = torch.randn(8, INPUTS), torch.arange(8) % 3
+    probe = Probe(batch, lambda outputs, samples: nn.functional.cross_entropy(outputs, samples[1]))
+    tracer = Tracer(model, optimizer, importance="fisher", probe=probe, histogram_every=2)
+    train(model, optimizer, 2)
+    model(batch[0]).square().sum().backward()
+    model[3].bias.requires_grad_(False)  # its gradient is still there, and so it moves
+    optimizer.step()
+    rows = tracer.trace().tensor("3.bias").statistics[:, 0]
+    assert rows[2, Statistic.COUNT] == 3
+    masses = rows[:, Statistic.C]
+    assert masses[0] > 0
+    assert np.isnan(masses[1])
+    assert masses[2] == 0
