@@ -18,14 +18,16 @@ PLANTS = {
     "labels": "each class takes the next one's label; a regression's target changes its sign",
     "inputs": "features or pixels change places, all examples alike",
     "classes": "the lower half of the classes before, all after",
-    "freeze": "the first half of the tensors stand still from then on",
-    "unfreeze": "the first half of the tensors stand still until then",
+    "freeze": "all layers but the last stand still from then on",
+    "unfreeze": "all layers but the last stand still until then",
     "input_noise": "Gaussian noise on the inputs, 1.5 of their standard deviation",
     "gradient_noise": "Gaussian noise on each gradient, three times its root mean square",
-    "batch": "batches of 4",
-    "decay": "weight decay: 0.05 (sgd), 0.02 (momentum, adam), 2 (adamw, decoupled)",
+    "batch": "batches of an eighth",
+    "decay": "weight decay: 0.2 (sgd), 0.05 (momentum), 0.1 (adam), 4 (adamw, decoupled)",
 }
-DECAY = {"sgd": 0.05, "momentum": 0.02, "adam": 0.02, "adamw": 2.0}
+DECAY = {"sgd": 0.2, "momentum": 0.05, "adam": 0.1, "adamw": 4.0}
+FAINT = ("input_noise", "gradient_noise", "decay")
+"""Those that have a strength."""
 LEARNING_RATES = {
     "sgd": (0.05, 0.3),
     "momentum": (0.01, 0.1),
@@ -33,7 +35,7 @@ LEARNING_RATES = {
     "adamw": (1e-3, 1e-2),
 }
 SCHEDULES = ("constant", "cosine", "warmup_cosine")
-STEPS = (200, 300, 500, 1000, 2000)
+STEPS = (300, 500, 1000, 2000)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Run:
     seed: int
     plant: str
     at: int
+    strength: float = 1.0
+    """Factor of the noises and the weight decay that are planted."""
 
     def rate(self, step: int) -> float:
         """The learning rate at a step."""
@@ -140,19 +144,19 @@ def train(run: Run) -> Trace:
             inputs, targets = _data(run, planted)
             _change(run, model, optimiser, planted)
             order = order[:0]
-        size = 4 if run.plant == "batch" and planted else run.batch
+        size = run.batch // 8 if run.plant == "batch" and planted else run.batch
         if len(order) < size:
             order = generator.permutation(len(inputs))
         index, order = torch.from_numpy(order[:size]), order[size:]
         batch = inputs[index]
         if run.plant == "input_noise" and planted:
-            batch = batch + 1.5 * torch.randn_like(batch)
+            batch = batch + 1.5 * run.strength * torch.randn_like(batch)
         for group in optimiser.param_groups:
             group["lr"] = run.rate(step)
         optimiser.zero_grad(set_to_none=True)
         task.loss(model(batch), targets[index]).backward()
         if run.plant == "gradient_noise" and planted:
-            _disturb(model)
+            _disturb(model, 3 * run.strength)
         optimiser.step()
     return tracer.trace()
 
@@ -186,16 +190,16 @@ def _data(run: Run, planted: bool) -> tuple[Tensor, Tensor]:
 def _change(run: Run, model: nn.Module, optimiser: torch.optim.Optimizer, planted: bool) -> None:
     """What of model and optimiser differs before and after the plant."""
     if run.plant in ("freeze", "unfreeze"):
-        tensors = list(model.parameters())
-        for tensor in tensors[: len(tensors) // 2]:
+        # The last layer is a Linear in every architecture: a weight and a bias.
+        for tensor in list(model.parameters())[:-2]:
             tensor.requires_grad = planted != (run.plant == "freeze")
     if run.plant == "decay" and planted:
         for group in optimiser.param_groups:
-            group["weight_decay"] = DECAY[run.optimiser]
+            group["weight_decay"] = run.strength * DECAY[run.optimiser]
 
 
-def _disturb(model: nn.Module) -> None:
+def _disturb(model: nn.Module, size: float) -> None:
     for parameter in model.parameters():
         if parameter.grad is not None:
-            scale = 3 * parameter.grad.square().mean().sqrt()
-            parameter.grad += scale * torch.randn_like(parameter.grad)
+            scale = parameter.grad.square().mean().sqrt()
+            parameter.grad += size * scale * torch.randn_like(parameter.grad)

@@ -41,7 +41,9 @@ FLOOR = 0.5
 """Share of the variances in all of the series under which local ones don't fall."""
 RESOLUTION = 1e-6
 """Standard deviation that every block has: what rounding does to a constant series."""
-PENALTIES = (8.0, 11.0)
+LOWER_SQUARES = 0.3685
+"""Mean of the lower three quarters of the squares of standard normal values."""
+PENALTIES = (8.0, 10.0)
 """Penalty of a change with one series, and with two."""
 
 
@@ -67,7 +69,7 @@ def block_costs(series: FloatArray) -> tuple[int, int, FloatArray]:
     medians = [_block_medians(values, size) for values in series]
     telling = [values for values in medians if np.isfinite(values).sum() >= LEAST]
     blocks = math.ceil(observations / size)
-    costs = sum((segment_costs(values) for values in telling), np.zeros((blocks + 1, blocks + 1)))
+    costs = sum((_series_costs(values) for values in telling), np.zeros((blocks + 1, blocks + 1)))
     return size, len(telling), costs
 
 
@@ -86,43 +88,44 @@ def _block_medians(values: FloatArray, size: int) -> FloatArray:
     return medians
 
 
-def segment_costs(values: FloatArray) -> FloatArray:
-    """Cost of each segment a ≤ t < b of one series of m blocks, at [a, b]: (m + 1, m + 1), 0 where
-    b ≤ a.
-
-    Blocks that are not known cost nothing and are passed over: the level drifts from one known
-    block to the next.
+def _series_costs(values: FloatArray) -> FloatArray:
+    """Cost of each segment of one series of blocks. Those that are not known cost nothing and are
+    passed over: the level drifts from one known block to the next.
     """
     known: BoolArray = np.isfinite(values)
     place = np.concatenate([[0], np.cumsum(known)])
-    costs = _filter(values[known], *_variances(values[known]))
+    costs = segment_costs(values[known], *variances(values[known]))
     first, last = np.meshgrid(place, place, indexing="ij")
     return costs[np.minimum(first, last), last]
 
 
-def _filter(values: FloatArray, noise: FloatArray, drift: FloatArray) -> FloatArray:
-    """Return C(a, b) of every segment: the sum of squares of the standardised innovations of a
-    Kalman filter that starts at a with a level of which nothing is known.
+def segment_costs(values: FloatArray, noise: FloatArray, drift: FloatArray) -> FloatArray:
+    """Return C(a, b) of each segment a ≤ t < b at [a, b]: (m + 1, m + 1), 0 where b ≤ a.
 
-    Each block is a step of all filters that have started by then.
+    values, noise, drift: (m,) series, variance σ² > 0 of its noise, variance q ≥ 0 of the drift
+    from the block before. C is the sum of squares of the standardised innovations of a Kalman
+    filter that starts at a with a level of which nothing is known. Each block is a step of all the
+    filters that have started by then.
     """
     m = len(values)
     costs = np.zeros((m + 1, m + 1))
     level, variance, cost = np.zeros((3, m))
     for t in range(m):
         level[t], variance[t] = values[t], noise[t]
-        spread = variance[:t] + drift[t]
-        total = spread + noise[t]
+        before = variance[:t] + drift[t]
+        spread = before + noise[t]
         innovation = values[t] - level[:t]
-        cost[:t] += innovation**2 / total
-        level[:t] += spread / total * innovation
-        variance[:t] = spread * noise[t] / total
+        cost[:t] += innovation**2 / spread
+        level[:t] += before / spread * innovation
+        variance[:t] = before * noise[t] / spread
         costs[: t + 1, t + 1] = cost[: t + 1]
     return costs
 
 
-def _variances(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Variances of the noise and of the drift at each block, from the blocks before it."""
+def variances(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Variances of the noise and of the drift at each of m ≥ `LEAST` blocks, from those before it:
+    two of shape (m,).
+    """
     local = np.empty((2, len(values)))
     for t in range(len(values)):
         stop = max(t, FEWEST)
@@ -132,14 +135,16 @@ def _variances(values: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _noise_and_drift(values: FloatArray) -> FloatArray:
-    """σ² and q of a level that drifts, from var(xₜ₊ₖ − xₜ) = 2σ² + kq at k = 1 and 3, with
-    variances by the median of squares.
-    """
-    near, far = (
-        float(np.median(np.square(values[lag:] - values[:-lag]))) / 0.4549 for lag in (1, 3)
-    )
-    drift = max(0.0, (far - near) / 2)
+    """σ² and q of a level that drifts, from the mean of (xₜ₊ₖ − xₜ)², 2σ² + kq, at k = 1 and 4."""
+    near, far = (_mean_of_squares(values[lag:] - values[:-lag]) for lag in (1, 4))
+    drift = max(0.0, (far - near) / 3)
     return np.array([(near - drift) / 2, drift] if near > drift else [0.0, near])
+
+
+def _mean_of_squares(differences: FloatArray) -> float:
+    """Mean of the squares, from the lower three quarters of them, so that a jump doesn't enter."""
+    squares = np.sort(np.square(differences))
+    return float(squares[: math.ceil(0.75 * len(squares))].mean()) / LOWER_SQUARES
 
 
 def split(costs: FloatArray, penalty: float) -> IntArray:
