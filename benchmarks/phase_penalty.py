@@ -40,7 +40,7 @@ JUDGING = (
     ("gru", "digits"),
     ("mlp", "digits"),
 )
-RUNS = 175
+RUNS = 140
 FALSE_ALARMS = 2 / 3
 CANDIDATES = range(4, 21)
 NEAR = 0.05
@@ -114,11 +114,11 @@ SETS = {
     "calibrating, planted": Set(CALIBRATING, "planted", 12),
     "plain": Set(JUDGING, "plain", 13),
     "planted": Set(JUDGING, "planted", 14),
-    "faint": Set(JUDGING, "faint", 15, 70),
-    "step": Set(JUDGING, "step", 16, 70),
-    "short, plain": Set(JUDGING, "plain", 17, 70, (50, 100, 200)),
-    "short, planted": Set(JUDGING, "planted", 18, 70, (50, 100, 200)),
-    "long, plain": Set((("mlp", "wine"),), "plain", 19, 10, (20_000,)),
+    "faint": Set(JUDGING, "faint", 15, 42),
+    "step": Set(JUDGING, "step", 16, 42),
+    "short, plain": Set(JUDGING, "plain", 17, 42, (50, 100, 200)),
+    "short, planted": Set(JUDGING, "planted", 18, 42, (50, 100, 200)),
+    "long, plain": Set((("mlp", "wine"),), "plain", 19, 6, (20_000,)),
 }
 
 

@@ -108,13 +108,13 @@ def run(number, plant="", schedule=None, at=0.0):
 
 @pytest.mark.slow
 def test_planted_changes_are_found_where_they_are():
-    """Benchmarks/phase_penalty.py is the evidence; this holds a sample of it."""
-    found = []
-    for number, plant in enumerate(PLANTS):
+    """A sample: the evidence is what benchmarks/phase_penalty.py measures."""
+    found = {}
+    for number, plant in enumerate([*PLANTS, "labels"]):
         planted = run(number, plant)
         near = [abs(at - planted.at) <= 0.05 * planted.steps for at in starts(train(planted))]
-        found.append(any(near))
-    assert sum(found) >= len(PLANTS) - 1, dict(zip(PLANTS, found, strict=True))
+        found[number, plant] = any(near)
+    assert sum(found.values()) >= 9, found
 
 
 @pytest.mark.slow
@@ -132,8 +132,8 @@ def test_layers_have_phases_of_their_own():
 
 
 def labels_change(c=1.0, steps=300, views=()):
-    """An MLP whose labels change at step 150, trained at c times the learning rate on a loss
-    divided by c; its trace, and those of other ``views`` of the same parameters.
+    """The trace of an MLP whose labels change at step 150, at c times the learning rate on a loss
+    divided by c, and those of other ``views`` of its parameters.
     """
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 3))
