@@ -42,10 +42,10 @@ def phases(trace: Trace) -> tuple[Phase, ...]:
     """Return the phases of a trace in order: together they cover it, one alone if nothing changed,
     none if it has no observations.
 
-    A phase is at least 5% of the trace, and its start is exact to 1% of it. Of 24 observations or
-    fewer there is one phase; the Gini index is heard where histograms fall into 24 of 100 blocks
-    of observations. Observations where a series is undefined (nothing moved, η = 0, no histogram,
-    the training diverged) are passed over. Takes time linear in the observations.
+    A phase is at least 5% of the trace, and its start is exact to 1% of it. Of fewer than 24
+    observations there is one phase; the Gini index is heard where histograms fall into 24 of 100
+    blocks of observations. Observations where a series is undefined (nothing moved, η = 0, no
+    histogram, the training diverged) are passed over. Takes time linear in the observations.
     """
     if not len(trace):
         return ()
