@@ -21,9 +21,6 @@ LARGE = 1_000_000
 class Source:
     """Importance of single elements from θ before the step and the gradient that made it."""
 
-    plain = True
-    """Whether it is known from θ and g at every observation; nothing else is asked then."""
-
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -47,8 +44,6 @@ class Source:
 
 class OtherSource(Source):
     """Importance that has to be worked out otherwise, and is handed to the pass."""
-
-    plain = False
 
     def begin(self, parameters: Mapping[str, Tensor], *, anchor: bool, histogram: bool) -> None:
         """An observed step is about to be taken with these parameters."""

@@ -138,8 +138,8 @@ class Watched:
         TraceError if the step left a tensor of another shape, dtype, device or layout.
         """
         moving, plan = self._moving, self._plan
-        known = plan is not None and plan.origins == len(origins) and weigh is None
-        if plan is not None and known and moving and source.plain:
+        usual = weigh is None and not isinstance(source, OtherSource)
+        if plan is not None and plan.origins == len(origins) and moving and usual:
             gradients = list(map(_gradient, moving))
             if plan.fits(moving, gradients):
                 after = list(map(Tensor.data_ptr, moving))
@@ -196,7 +196,23 @@ class Watched:
                 IMPORTANCES[importance],
                 histogram=histogram,
             )
-            return
+        else:
+            self._run(plan, active, after, gradients, factors, refresh=refresh, histogram=histogram)
+            if refresh:
+                snapshots.note(active)
+
+    def _run(
+        self,
+        plan: Plan,
+        active: list[int],
+        after: Sequence[Tensor],
+        gradients: list[Tensor],
+        factors: tuple[int, int],
+        *,
+        refresh: bool,
+        histogram: bool,
+    ) -> None:
+        """Run the compiled pass, and take down what the next step may take for granted."""
         for i, (gradient, stride) in enumerate(zip(gradients, plan.strides, strict=True)):
             if gradient.is_sparse or gradient.stride() != stride or gradient.dtype not in DTYPES:
                 gradients[i] = _alike(gradient, after[i])
@@ -208,11 +224,9 @@ class Watched:
             refresh=refresh,
             histogram=histogram,
         )
-        if refresh:
-            snapshots.note(active)
         self._factors = factors
-        whole = active == self.positions and not followed.sharded
-        self._moving = [followed.tensors[position] for position in active] if whole else []
+        whole = active == self.positions and not self._followed.sharded
+        self._moving = [self._followed.tensors[position] for position in active] if whole else []
         self._versions = list(map(_version, self._moving)) if refresh else []
 
     @property

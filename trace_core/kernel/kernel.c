@@ -217,7 +217,7 @@ EXPORT void tracerank_renew(const job_t *job) {
 }
 
 /* Work off chunks until none is left; several threads may do so at once. `level` is the widest
- * instruction set that the processor has: 0 baseline, 1 AVX2 with FMA, 2 AVX-512 (F, DQ, BW, VL). */
+ * instruction set that may be used: 0 baseline, 1 AVX2 with FMA, 2 AVX-512 (F, DQ, BW, VL). */
 EXPORT void tracerank_pass(const job_t *job) {
     for (;;) {
         int64_t chunk = __atomic_fetch_add(&job->call->next, 1, __ATOMIC_RELAXED);
@@ -384,8 +384,8 @@ typedef int64_t mask_t __attribute__((vector_size(WIDTH), aligned(8), may_alias)
 #define HALF(v, h) __builtin_shufflevector(v, v, 2 * h, 2 * h + 1)
 #endif
 
-/* Point at a tile's elements as float32, converted into `tile` where they aren't, with zeros up to
- * `padded`. */
+/* Point at a tile's elements as float32, converted into `tile` where they are of 16 bits, with zeros
+ * up to `padded`. */
 static const float *NAME(load)(const void *data, int64_t dtype, int64_t start, int64_t n,
                                int64_t padded, float *tile) {
     if (dtype == FLOAT32) {
@@ -395,12 +395,9 @@ static const float *NAME(load)(const void *data, int64_t dtype, int64_t start, i
     } else if (dtype == BFLOAT16) {
         const uint16_t *brief = (const uint16_t *)data + start;
         for (int64_t i = 0; i < n; i++) ((uint32_t *)tile)[i] = (uint32_t)brief[i] << 16;
-    } else if (dtype == FLOAT16) {
+    } else {
         const uint16_t *half = (const uint16_t *)data + start;
         for (int64_t i = 0; i < n; i++) tile[i] = from_half(half[i]);
-    } else {
-        const double *wide = (const double *)data + start;
-        for (int64_t i = 0; i < n; i++) tile[i] = (float)wide[i];
     }
     for (int64_t i = n; i < padded; i++) tile[i] = 0.0f;
     return tile;
