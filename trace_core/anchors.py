@@ -17,7 +17,7 @@ from trace_core.errors import TraceError
 from trace_core.followed import Followed
 from trace_core.sketch import sketch
 from trace_core.statistics import FloatArray
-from trace_core.top import TopLists, greatest
+from trace_core.top import TopLists, foremost, greatest
 from trace_core.trace import Trace
 
 EXACT_BELOW_ELEMENTS = 1_000_000
@@ -123,10 +123,10 @@ class Anchors:
     def _sketched(self) -> FloatArray:
         """Sketch all tensors as they are: (K,) float32."""
         parts = [
-            sketch(_flat(self._followed.local(position)), position)
+            sketch(_flat(self._followed.local(position)), position).astype(np.float32)
             for position in range(len(self._followed.sizes))
         ]
-        return np.concatenate(parts).astype(np.float32)
+        return np.concatenate(parts)
 
     # ---- what was seen
 
@@ -202,13 +202,13 @@ class Anchors:
 
 
 def _weighed(position: int, tiles: Iterable[Tensor]) -> tuple[float, list[tuple[float, int, int]]]:
-    """Return the sum of a tensor's values ≥ 0, and the greatest of each tile."""
+    """Return the sum of a tensor's values ≥ 0, and the greatest of them."""
     mass, start = 0.0, 0
     found: list[tuple[float, int, int]] = []
     for tile in tiles:
         values = _flat(tile)
         mass += float(values.sum())
-        found += greatest(values, position, start)
+        found = foremost([*found, *greatest(values, position, start)])
         start += len(values)
     return mass, found
 

@@ -81,8 +81,8 @@ def plan_tiles(sizes: tuple[int, ...], devices: tuple[torch.device, ...]) -> tup
 
 
 def in_tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield tensors of one shape in flat float64 tiles."""
-    flat = [torch.split(tensor.detach().reshape(-1), TILE) for tensor in tensors]
+    """Yield tensors of one shape in flat float64 tiles, small beside any model that is large."""
+    flat = [torch.split(tensor.detach().reshape(-1), TILE // 4) for tensor in tensors]
     for tile in zip(*flat, strict=True):
         yield tuple(part.double() for part in tile)
 

@@ -20,7 +20,7 @@ from trace_core.statistics import Array, FloatArray
 WHOLE_BELOW = 1024
 """Elements below which a tensor is kept as it is."""
 ELEMENTS_PER_COUNTER = 256
-_BLOCK = 1 << 18
+_BLOCK = 1 << 15
 _SEED = 0x7261_6365
 
 

@@ -48,7 +48,7 @@ class TopLists(NamedTuple):
         self, kind: str, start: int, stop: int, found: list[tuple[float, int, int]]
     ) -> TopLists:
         """Add the greatest of (value, tensor, index)."""
-        found = sorted(found, key=lambda each: (-each[0], *each[1:]))[:LENGTH]
+        found = foremost(found)
         places = [(KINDS.index(kind), start, stop, tensor, index) for value, tensor, index in found]
         return TopLists(
             np.concatenate([self.places, np.array(places, np.int64).reshape(-1, 5)]),
@@ -71,6 +71,11 @@ class TopLists(NamedTuple):
             for (which, start, stop, tensor, index), value in rows
             if KINDS[which] == kind
         ]
+
+
+def foremost(found: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:
+    """Return as many as a list has of (value, tensor, index), from the greatest value."""
+    return sorted(found, key=lambda each: (-each[0], *each[1:]))[:LENGTH]
 
 
 def greatest(values: Array, tensor: int, start: int) -> list[tuple[float, int, int]]:
