@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define KERNEL_VERSION 1
-#define TILE 2048 /* elements */
+#define TILE 1024 /* elements */
 #define BINS 515
 #define LOWEST_OCTAVE (-96)
 #define DEPTH 4 /* nodes that a tensor lies in: itself, its layer, its block, the model */
