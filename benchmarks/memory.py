@@ -18,7 +18,7 @@ from benchmarks import fresh
 from benchmarks.timing import markdown
 
 TENSORS, WIDTH = 48, 1024
-STEPS = 4
+STEPS, SETTLED = 4, 16
 GIVING_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 WAYS = {"sketched": 1, "exact": 2}
 """What ``exact_directness`` False and True may take at most: so many copies and 1%."""
@@ -64,7 +64,7 @@ def _traced(exact: bool, tensors: int, width: int) -> int:
         model(inputs).square().mean().backward()
         optimizer.step()
 
-    for _ in range(STEPS):
+    for _ in range(SETTLED):
         step()
     before = _peak()
     with Tracer(model, optimizer, exact_directness=exact) as tracer:

@@ -8,15 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trace_core.collect import in_tiles
 from trace_core.errors import TraceError
 from trace_core.followed import Followed
-from trace_core.sketch import sketch
-from trace_core.statistics import FloatArray
+from trace_core.sketch import Sketches, sketch, width
 from trace_core.top import TopLists, foremost, greatest
 from trace_core.trace import Trace
 
@@ -55,7 +53,8 @@ class Anchors:
         self.exact = self.steps if keeps_copies else ()
         self.sketched = () if keeps_copies else self.steps
         self._origins: dict[int, dict[int, Tensor]] = {}
-        self._sketches: dict[int, FloatArray] = {}
+        counters = sum(map(width, followed.sizes)) if self.sketched else 0
+        self._sketches = Sketches(counters, len(self.sketched) + 1)
         self._top = TopLists.none()
         self._weighed: dict[int, tuple[float, list[tuple[float, int, int]]]] = {}
         self._closed = False
@@ -74,8 +73,8 @@ class Anchors:
                 position: self._followed.local(position).detach().clone() for position in before
             }
             self.origins = list(self._origins.values())
-        if step in self.sketched and step not in self._sketches:
-            self._sketches[step] = self._sketched()
+        if step in self.sketched:
+            self._sketch(step)
         for origin in self._origins.values():
             # One that joins the optimiser after the anchor has stood still until now.
             for position in before.keys() - origin.keys():
@@ -120,38 +119,38 @@ class Anchors:
         return self._top.with_list("moved", start, step, found)
 
     @torch.no_grad()
-    def _sketched(self) -> FloatArray:
-        """Sketch all tensors as they are: (K,) float32."""
-        parts = [
-            sketch(_flat(self._followed.local(position)), position).astype(np.float32)
-            for position in range(len(self._followed.sizes))
-        ]
-        return np.concatenate(parts)
+    def _sketch(self, step: int) -> None:
+        """Sketch all tensors as they are."""
+        if step in self._sketches.steps:
+            return
+        row, start = self._sketches.add(step), 0
+        for position, size in enumerate(self._followed.sizes):
+            stop = start + width(size)
+            row[start:stop] = sketch(_flat(self._followed.local(position)), position)
+            start = stop
 
     # ---- what was seen
 
     def complete(self, trace: Trace, step: int) -> Trace:
         """Add what is known at the anchors, and after the last of ``step`` steps."""
-        sketches = dict(self._sketches)
         top = self._top
+        anchors = len(self._sketches.steps)
         if not self._closed and self._followed.unchanged():
-            if sketches and step not in sketches:
-                sketches[step] = self._sketched()
+            if anchors:
+                self._sketch(step)
             top = self._with_moves(step)
-        return replace(
-            trace,
-            sketch_steps=np.array(list(sketches), np.int64),
-            sketches=np.stack(list(sketches.values())) if sketches else trace.sketches,
-            top=top,
-        )
+        steps, rows = self._sketches.hand_out()
+        if not self._closed:
+            self._sketches.keep(anchors)
+        return replace(trace, sketch_steps=steps, sketches=rows, top=top)
 
     def close(self, step: int) -> None:
         """Take down where the tensors are at the end, and let go of the copies."""
         if self._closed:
             return
         if self._followed.unchanged():
-            if self._sketches and step not in self._sketches:
-                self._sketches[step] = self._sketched()
+            if self._sketches.steps:
+                self._sketch(step)
             self._top = self._with_moves(step)
         self._closed = True
         self._origins.clear()
@@ -166,7 +165,9 @@ class Anchors:
                 anchor: {self._followed.names[i]: tensor.clone() for i, tensor in origin.items()}
                 for anchor, origin in self._origins.items()
             },
-            "sketches": {step: torch.from_numpy(kept) for step, kept in self._sketches.items()},
+            "sketches": dict(
+                zip(self._sketches.steps, map(torch.tensor, self._sketches.rows), strict=True)
+            ),
             "top": [torch.from_numpy(part.copy()) for part in self._top],
         }
 
@@ -182,7 +183,9 @@ class Anchors:
         }
         self.origins = list(self._origins.values())
         self._weighed.clear()
-        self._sketches = {step: kept.numpy(force=True) for step, kept in state["sketches"].items()}
+        self._sketches.keep(0)
+        for step, row in state["sketches"].items():
+            self._sketches.add(step)[:] = row.numpy(force=True)
         self._top = TopLists(*(part.numpy(force=True) for part in state["top"]))
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from itertools import count
 
 import numpy as np
 
-from trace_core.statistics import Array, FloatArray
+from trace_core.statistics import Array, FloatArray, IntArray
 
 WHOLE_BELOW = 1024
 """Elements below which a tensor is kept as it is."""
@@ -55,6 +55,45 @@ def sketch(values: Array, position: int) -> FloatArray:
         total += signed[:whole].reshape(-1, counters).sum(axis=0)
         total[: len(signed) - whole] += signed[whole:]
     return total
+
+
+class Sketches:
+    """Sketches of a model at steps: float32 rows of ``counters`` numbers.
+
+    They are handed out as they lie, without a copy of them; a later row goes to a new place then,
+    so that what was handed out stays as it is.
+    """
+
+    def __init__(self, counters: int, room: int) -> None:
+        self.steps: list[int] = []
+        self._rows = np.empty((room, counters), np.float32)
+        self._handed_out = False
+
+    def add(self, step: int) -> Array:
+        """Return the row for a step, to be filled."""
+        taken = len(self.steps)
+        if self._handed_out or taken == len(self._rows):
+            room, counters = self._rows.shape
+            rows = np.empty((max(room, taken + 1), counters), np.float32)
+            rows[:taken] = self.rows
+            self._rows, self._handed_out = rows, False
+        self.steps.append(step)
+        row: Array = self._rows[taken]
+        return row
+
+    def keep(self, count: int) -> None:
+        """Let go of all but the first ``count``."""
+        del self.steps[count:]
+
+    @property
+    def rows(self) -> Array:
+        """The rows filled so far, in the order of ``steps``."""
+        return self._rows[: len(self.steps)]
+
+    def hand_out(self) -> tuple[IntArray, Array]:
+        """Return the steps and their rows, which no later call changes."""
+        self._handed_out = True
+        return np.array(self.steps, np.int64), self.rows
 
 
 def squared_distances(first: FloatArray, second: FloatArray, sizes: list[int]) -> FloatArray:

@@ -104,8 +104,26 @@ def test_sketches_take_under_a_hundredth():
     tracer = Tracer(model, torch.optim.SGD(model.parameters(), lr=0.1), exact_directness=False)
     train_large(model, torch.optim.SGD(model.parameters(), lr=0.1), 1)
     tracer._anchors.reach(0, {})
-    kept = sum(sketch.nbytes for sketch in tracer._anchors._sketches.values())
+    kept = tracer._anchors._sketches.rows.nbytes
     assert 0 < kept < 0.01 * 4 * sum(p.numel() for p in model.parameters())
+
+
+def test_a_trace_keeps_its_sketches_while_the_training_goes_on():
+    torch.manual_seed(0)
+    model = large()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with Tracer(model, optimizer, anchors=(0, 4), exact_directness=False) as tracer:
+        kept = []
+        for _ in range(3):
+            train_large(model, optimizer, 3)
+            trace = tracer.trace()
+            kept.append((trace, trace.sketch_steps.copy(), trace.sketches.copy()))
+    kept.append((trace := tracer.trace(), trace.sketch_steps.copy(), trace.sketches.copy()))
+    assert [steps.tolist() for _, steps, _ in kept] == [[0, 3], [0, 4, 6], [0, 4, 9], [0, 4, 9]]
+    for trace, steps, rows in kept:
+        np.testing.assert_array_equal(trace.sketch_steps, steps)
+        np.testing.assert_array_equal(trace.sketches, rows)
+    np.testing.assert_array_equal(kept[1][2][:2], kept[3][2][:2])
 
 
 @pytest.mark.parametrize("name", PASSES)

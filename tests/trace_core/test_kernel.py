@@ -98,6 +98,11 @@ def test_borders_of_chunks(size):
     check(*walk([size, 7], torch.float32, 1, seed=size))
 
 
+def test_chunks_of_a_large_model(monkeypatch):
+    monkeypatch.setattr(plan, "CHUNKS", 1)
+    check(*walk([plan.CHUNK + 1, 7, 5 * plan.CHUNK], torch.float32, 1, seed=0))
+
+
 # ---- what float32 is too narrow for
 
 LEAST = 2.0**-149  # of float32

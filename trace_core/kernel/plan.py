@@ -22,13 +22,15 @@ from trace_core.statistics import DISPLACEMENT, Array, FloatArray
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 """Types that the compiled pass reads, by its own numbers for them."""
 CHUNK = 1 << 18
-"""Most elements in a chunk: what a thread takes at a time."""
+"""Most elements in a chunk, what a thread takes at a time, of a model of up to `CHUNKS` of them."""
+CHUNKS = 64
+"""Chunks from which they grow rather than become more: each has a histogram of its own."""
 THREADED_FROM = 1 << 19
 """Elements from which the pass uses as many threads as PyTorch does."""
 FACTORS = {"uniform": (0, 0), "magnitude": (1, 0), "gradient": (0, 1), "taylor": (1, 1)}
 """Importances that the compiled pass knows: whether θ and g are factors of it."""
 STAGED = 32
-"""Most observations that are kept in the buffers before they are drained."""
+"""Most observations of a small model that are kept in the buffers before they are drained."""
 STAGING_BYTES = 1 << 20
 """What the buffers may take, unless a single observation takes more."""
 _DEPTH = 4
@@ -93,7 +95,8 @@ class Plan:
         n, columns = len(before), DISPLACEMENT + len(origins)
         self._bins = sum(min(size, BINS) for size in self._sizes)
         observation = 8 * n * columns + 14 * self._bins + 16 * len(members)
-        self.room = min(STAGED, max(1, STAGING_BYTES // observation))
+        few = self._elements < THREADED_FROM
+        self.room = min(STAGED, max(1, STAGING_BYTES // observation)) if few else 1
         call = np.zeros(_CALL + (3 + len(origins)) * n, np.int64)
         call[_CALL + 2 * n :] = [t.data_ptr() for tensors in (before, *origins) for t in tensors]
         self._arrays: dict[str, Array] = {
@@ -119,9 +122,12 @@ class Plan:
         table = np.zeros((len(dtypes), 6), np.int64)
         chunks: list[tuple[int, int, int]] = []
         values = 0
+        chunk = CHUNK
+        while self._elements > chunk * CHUNKS:
+            chunk *= 2
         for i, size in enumerate(self._sizes):
             first = len(chunks)
-            chunks += [(i, at, min(at + CHUNK, size)) for at in range(0, size, CHUNK)]
+            chunks += [(i, at, min(at + chunk, size)) for at in range(0, size, chunk)]
             small = size < EXACT_BELOW
             codes = DTYPES[dtypes[i]], DTYPES[self.gradient_dtypes[i]]
             table[i] = size, *codes, first, len(chunks), values if small else -1
