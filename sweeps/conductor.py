@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 REPLAY_SECONDS = 0.1
 """How long one call may answer replays while workers run, whose results wait meanwhile."""
 
+FLUSH_SECONDS = 0.5
+"""What a driver that is killed may lose of the study: it is asked and told again."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -79,6 +82,7 @@ class Conductor:
     _open: dict[int, _OpenTrial] = field(default_factory=dict)
     _unexplained: set[str] = field(default_factory=set)
     _restoring: set[str] = field(default_factory=set)
+    _flushed: float = field(default_factory=time.monotonic)
 
     def adopt(self) -> None:
         """Take over the trials that an earlier driver left running."""
@@ -117,6 +121,7 @@ class Conductor:
         """Answer what needs no worker, and say whether anything does."""
         while not self._queue and len(self.study) < self.trials and not self.stopping:
             self._start(*self.study.ask())
+            self._flush()
         return bool(self._queue)
 
     def next(self, runner: str) -> Work | None:
@@ -180,7 +185,13 @@ class Conductor:
         """Settle workers that died without a word, and refresh the display."""
         for runner in list(self._unexplained):
             self.died(runner, "")
+        self._flush()
         self.on_progress(self.progress)
+
+    def _flush(self) -> None:
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.study.flush()
+            self._flushed = time.monotonic()
 
     def _start(self, number: int, parameters: dict[str, Any]) -> None:
         candidate, alpha = Candidate.from_parameters(self.config, parameters)

@@ -136,6 +136,7 @@ def drive(
             # What was finished is stored; the result says that the sweep isn't complete.
             pass
         finally:
+            study.flush()
             trials = study.trials()
             table = ledger_table(trials, config.objective_names())
             write_ledger(run, table)

@@ -66,6 +66,7 @@ def work_off(run: RunDirectory, config: SweepConfig, at_most: int = 10**6) -> Co
             break
         make(run, work.training, work.trial, f"runner{count}")
         conducting.ended(f"runner{count}")
+    conducting.study.flush()
     return conducting
 
 

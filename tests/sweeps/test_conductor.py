@@ -16,7 +16,8 @@ from sweeps.ledger import counts
 from sweeps.results import rank_run
 from sweeps.run_directory import RunDirectoryError
 from sweeps.scoring import score
-from sweeps.selection import Study, read_trials, repair_journal
+from sweeps.selection import Study, read_trials
+from sweeps.selection.storage import repair_journal
 from sweeps.sweep import drive
 from trace_core import Trace
 
@@ -77,6 +78,7 @@ def test_a_training_in_flight_is_waited_for(tmp_path: Path) -> None:
     make(run, work.training, work.trial)
     conducting.ended("a")
     assert conducting.complete
+    conducting.study.flush()
     assert ledger(run, config)["replayed"].tolist() == [False, True, True]
 
 
@@ -109,6 +111,7 @@ def test_a_worker_that_dies_is_a_failed_record_with_its_message(tmp_path: Path) 
     conducting.ended("a")
     assert not run.record(work.training.training_id).exists()
     conducting.died("a", "Traceback\nOut of memory")
+    conducting.study.flush()
     trial = read_trials(run)[0]
     assert trial.state == "FAILED"
     assert "the worker process died: Out of memory" in trial.details["reason"]
@@ -125,7 +128,29 @@ def test_a_worker_that_dies_after_its_record_counts_as_finished(tmp_path: Path) 
     make(run, work.training, work.trial)
     conducting.died("a", "killed")
     conducting.ended("a")
+    conducting.study.flush()
     assert read_trials(run)[0].state == "COMPLETE"
+
+
+def test_records_are_written_together_and_read_back_whole(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=8, replicates=1)
+    conducting = conductor(run, config)
+    begun = run.journal.read_bytes()
+    for _ in range(3):
+        number, _ = conducting.study.ask()
+        conducting.study.tell(number, [0.5, 0.25, 1.0], {"model": "é"}, constraint=0.1)
+    assert run.journal.read_bytes() == begun
+    conducting.study.flush()
+    assert read_trials(run) == conducting.study.trials()
+    written = run.journal.read_bytes()
+    conducting.study.flush()
+    assert run.journal.read_bytes() == written
+    # What was not written is asked again, as it was.
+    lost = conducting.study.ask()
+    del conducting
+    again = Study(run, config)
+    assert len(again) == 3
+    assert again.ask() == lost
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2, 3, 5])
@@ -144,7 +169,9 @@ def test_an_interrupted_sweep_ends_as_an_undisturbed_one(tmp_path: Path, stop_af
 
 def test_a_trial_killed_while_it_was_drawn_is_adopted_under_its_number(tmp_path: Path) -> None:
     run, config = prepared(tmp_path / "run")
-    conductor(run, config).next("a")
+    conducting = conductor(run, config)
+    conducting.next("a")
+    conducting.study.flush()
     whole = run.journal.read_bytes()
     lines = whole.splitlines(keepends=True)
     # Keep the making of the trial and its first parameter, and tear the line of the second.

@@ -1,10 +1,8 @@
-"""The study: which configuration is tried next, and the one ledger of what was. All that imports
-Optuna.
+"""The study: which configuration is tried next, and the one ledger of what was.
 
-The sampler is made anew for every ask, seeded from (the sweep's seed, the trial's number), so an
-interrupted sweep asks what an undisturbed one would have asked. The first trials are fixed in
-architecture and initialisation so that each of them is tried once; which trial is fixed to what
-follows from its number alone, hence nothing is enqueued and nothing can be enqueued twice.
+The first trials are fixed in architecture and initialisation so that each of them is tried once;
+which trial is fixed to what follows from its number alone, hence nothing is enqueued and nothing
+can be enqueued twice.
 
 A trial left RUNNING by a driver that died is adopted under its own number: what it had drawn is in
 the journal, what it had not is drawn now.
@@ -12,24 +10,20 @@ the journal, what it had not is drawn now.
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from search_spaces import Choice, Dimension, IntRange, Space
+from search_spaces import Choice, Dimension, IntRange
 from sweeps.config import SweepConfig
 from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.selection.samplers import coverage, sampler
+from sweeps.selection.storage import BatchedJournal, journal_of, repair_journal
 
 STUDY = "tracerank"
 DETAILS = "tracerank"
@@ -75,61 +69,6 @@ def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
     )
 
 
-def coverage(space: Space) -> list[dict[str, Any]]:
-    """What the first trials are fixed to: every architecture and every initialisation once or more.
-
-    As many entries as the longer of the two has, pairing them in order and starting the shorter
-    anew.
-    """
-    architectures = list(space.architectures)
-    init = space.dimensions["init"]
-    inits = list(init.values) if isinstance(init, Choice) else []
-    count = max(len(architectures), len(inits))
-    return [
-        {"architecture": architectures[i % len(architectures)]}
-        | ({"init": inits[i % len(inits)]} if inits else {})
-        for i in range(count)
-    ]
-
-
-def repair_journal(path: Path) -> None:
-    """Mend what a killed writer left: a torn last line, and the lock it held. Call it as the one
-    driver.
-
-    Optuna would wait 30 s for the dead lock, and raise at the first ask behind a torn line.
-    """
-    for lock in path.parent.glob(f"{path.name}.lock*"):
-        lock.unlink(missing_ok=True)
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole != len(data):
-        with path.open("r+b") as file:
-            file.truncate(whole)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-
-
-@contextlib.contextmanager
-def _journal_of(run: RunDirectory) -> Iterator[JournalStorage]:
-    """The journal, opened; RunDirectoryError if it is damaged."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with _quiet():
-            yield JournalStorage(JournalFileBackend(str(run.journal)))
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise RunDirectoryError(
-            f"{run.journal}: not the journal of an Optuna study, or damaged ({error}); "
-            "put an undamaged copy in its place"
-        ) from None
-
-
 def _require_same(study: optuna.Study, config: SweepConfig, run: RunDirectory) -> None:
     """Whether ``sweep.yaml`` is what the study was made with, as far as that decides its trials.
 
@@ -159,8 +98,9 @@ class Study:
     def __init__(self, run: RunDirectory, config: SweepConfig) -> None:
         self._config = config
         self._coverage = coverage(config.space)
-        with _journal_of(run) as storage:
-            repair_journal(run.journal)
+        repair_journal(run.journal)
+        self._journal = BatchedJournal(run.journal)
+        with journal_of(run, self._journal) as storage:
             self._study = optuna.create_study(
                 storage=storage,
                 study_name=STUDY,
@@ -170,12 +110,17 @@ class Study:
             if CONFIGURATION not in self._study.user_attrs:
                 self._study.set_user_attr(CONFIGURATION, _decisive(config))
         _require_same(self._study, config, run)
+        self.flush()
         self._asked: dict[int, optuna.Trial] = {}
         self._count = len(self._study.get_trials(deepcopy=False))
 
     def __len__(self) -> int:
         """Trials asked so far, whatever became of them."""
         return self._count
+
+    def flush(self) -> None:
+        """Write to the disk what was asked and told since the last time."""
+        self._journal.flush()
 
     def adopt(self) -> list[tuple[int, dict[str, Any]]]:
         """Take over the trials that a dead driver left running: their numbers and parameters."""
@@ -215,27 +160,13 @@ class Study:
         self._study.sampler = self._sampler(number)
         return self._suggest(optuna.Trial(self._study, trial_id))
 
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        fixed = self._coverage[number] if number < len(self._coverage) else {}
+        return sampler(self._config.sampler, number, fixed)
+
     def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         self._asked[trial.number] = trial
-
         return self._config.space.draw(partial(_suggest, trial))
-
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        seed = int(np.random.SeedSequence([self._config.sampler.seed, number]).generate_state(1)[0])
-        sampler: optuna.samplers.BaseSampler
-        with _quiet():
-            if self._config.sampler.name == "random":
-                sampler = optuna.samplers.RandomSampler(seed=seed)
-            else:
-                sampler = optuna.samplers.TPESampler(
-                    seed=seed,
-                    multivariate=True,
-                    group=True,
-                    constant_liar=True,
-                )
-            if number < len(self._coverage):
-                sampler = optuna.samplers.PartialFixedSampler(self._coverage[number], sampler)
-        return sampler
 
 
 def read_trials(run: RunDirectory, config: SweepConfig | None = None) -> list[StudyTrial]:
@@ -246,7 +177,7 @@ def read_trials(run: RunDirectory, config: SweepConfig | None = None) -> list[St
     """
     if not run.journal.exists():
         return []
-    with _journal_of(run) as storage:
+    with journal_of(run) as storage:
         if STUDY not in optuna.get_all_study_names(storage):
             return []
         study = optuna.load_study(study_name=STUDY, storage=storage)

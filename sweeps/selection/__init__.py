@@ -1,0 +1,5 @@
+"""What is tried next, and the ledger of what was: all that imports Optuna."""
+
+from sweeps.selection.study import Study, StudyTrial, read_trials
+
+__all__ = ["Study", "StudyTrial", "read_trials"]

@@ -1,0 +1,91 @@
+"""Where the study is kept: a journal file in the run directory, written by the sweep's one driver.
+
+Optuna's journal flushes every record to the disk, a dozen a trial, which takes longer than some
+trainings. The driver keeps them until `BatchedJournal.flush`, which writes them together. A driver
+killed in between loses trials as they were asked and told, and nothing else: the trainings are
+stored apart, and are found when the same trials are asked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+
+from sweeps.run_directory import RunDirectory, RunDirectoryError
+
+
+class BatchedJournal(BaseJournalBackend):
+    """The journal file of a study with one writer; what others append meanwhile it doesn't see."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stored: int | None = None
+        self._pending: list[dict[str, Any]] = []
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """The records from a number on: those of the file only for the first reader."""
+        if self._stored is None:
+            kept = list(JournalFileBackend(str(self._path)).read_logs(0))
+            self._stored = len(kept)
+            return kept[log_number_from:]
+        return self._pending[max(0, log_number_from - self._stored) :]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Take records down, as they will be read from the file."""
+        self._pending += json.loads(json.dumps(logs))
+
+    def flush(self) -> None:
+        """Write what was taken down, durably."""
+        if self._pending:
+            JournalFileBackend(str(self._path)).append_logs(self._pending)
+            self._stored = (self._stored or 0) + len(self._pending)
+            self._pending = []
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without Optuna's log, and its word that an interface may still change."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+@contextlib.contextmanager
+def journal_of(run: RunDirectory, backend: BaseJournalBackend | None = None) -> Iterator[Any]:
+    """The journal, opened to be read, or by its driver's ``backend``; RunDirectoryError if it is
+    damaged.
+    """
+    try:
+        with quiet():
+            yield JournalStorage(backend or JournalFileBackend(str(run.journal)))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise RunDirectoryError(
+            f"{run.journal}: not the journal of an Optuna study, or damaged ({error}); "
+            "put an undamaged copy in its place"
+        ) from None
+
+
+def repair_journal(path: Path) -> None:
+    """Mend what a killed writer left: a torn last line, and the lock it held. Call it as the one
+    driver.
+
+    Optuna would wait 30 s for the dead lock, and raise at the first ask behind a torn line.
+    """
+    for lock in path.parent.glob(f"{path.name}.lock*"):
+        lock.unlink(missing_ok=True)
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        with path.open("r+b") as file:
+            file.truncate(whole)
