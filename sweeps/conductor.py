@@ -136,6 +136,8 @@ class Conductor:
         if not self._queue:
             return None
         work = self._queue.popleft()
+        # A training is of a trial that the study has: whatever is killed, none is made for nothing.
+        self.study.flush()
         self._running[runner] = work
         self._show()
         return work

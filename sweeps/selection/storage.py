@@ -1,9 +1,9 @@
 """Where the study is kept: a journal file in the run directory, written by the sweep's one driver.
 
 Optuna's journal flushes every record to the disk, a dozen a trial, which takes longer than some
-trainings. The driver keeps them until `BatchedJournal.flush`, which writes them together. A driver
-killed in between loses trials as they were asked and told, and nothing else: the trainings are
-stored apart, and are found when the same trials are asked again.
+trainings. The driver keeps them until `BatchedJournal.flush`, which writes them together: before a
+training is begun, and every now and then. A driver killed in between loses what was told since, and
+replays; the trainings are stored apart, so that nothing of it costs one.
 """
 
 from __future__ import annotations

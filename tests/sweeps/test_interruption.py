@@ -24,7 +24,7 @@ from sweeps.selection import read_trials
 
 TRIALS = 40
 
-# Writes half of the journal's nth record, and kills its own process group.
+# Writes the journal's nth batch of records but for half of the last, and kills its process group.
 TORN_WRITE = """
 import os, signal, sys
 from optuna.storages.journal import JournalFileBackend
@@ -33,12 +33,12 @@ count, whole = 0, JournalFileBackend.append_logs
 def torn(self, logs):
     global count
     count += 1
-    if count < 12:
+    if count < 6:
         return whole(self, logs)
     import json
     self._lock.acquire()
     with open(self._file_path, "ab") as file:
-        file.write(json.dumps(logs[0]).encode()[:20])
+        file.write("\n".join(json.dumps(log) for log in logs).encode()[:-20])
     os.killpg(0, signal.SIGKILL)
 JournalFileBackend.append_logs = torn
 main(sys.argv[1:])
