@@ -38,7 +38,7 @@ def torn(self, logs):
     import json
     self._lock.acquire()
     with open(self._file_path, "ab") as file:
-        file.write("\n".join(json.dumps(log) for log in logs).encode()[:-20])
+        file.write("\\n".join(json.dumps(log) for log in logs).encode()[:-20])
     os.killpg(0, signal.SIGKILL)
 JournalFileBackend.append_logs = torn
 main(sys.argv[1:])
