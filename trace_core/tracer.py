@@ -23,7 +23,7 @@ from trace_core.recording import Recording
 from trace_core.snapshots import Snapshots
 from trace_core.sources import OtherSource, source
 from trace_core.stability import TRAILING
-from trace_core.statistics import STATISTICS_VERSION, FloatArray, Statistic
+from trace_core.statistics import STATISTICS_VERSION, FloatArray, Statistic, first_defined
 from trace_core.storage import from_arrays, to_arrays
 from trace_core.trace import Trace
 from trace_core.watched import Watched
@@ -204,7 +204,8 @@ class Tracer:
             return
         self._opened = False
         self._observed += 1
-        row = step, self._learning_rates(), self._histogram, self._moved_unobserved()
+        rates = first_defined([watched.learning_rates for watched in self._watched])
+        row = step, rates, self._histogram, self._moved_unobserved()
         self._staged.append(row)
         if self._on_observation is not None:
             self._on_observation(self._observe())
@@ -240,12 +241,6 @@ class Tracer:
             return {}
         read = {position for watched in self._watched for position in watched.read_last}
         return {i: self._anchors.displacements(i) for i in known if i not in read}
-
-    def _learning_rates(self) -> FloatArray:
-        rates = self._watched[0].learning_rates
-        for watched in self._watched[1:]:
-            rates = np.where(np.isnan(rates), watched.learning_rates, rates)
-        return rates
 
     def _observe(self) -> Observation:
         self._flush()
