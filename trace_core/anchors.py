@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trace_core.collect import in_tiles
-from trace_core.errors import TraceError
+from trace_core.errors import TraceError, is_whole, require_kind
 from trace_core.followed import Followed
 from trace_core.sketch import sketch
 from trace_core.statistics import FloatArray
@@ -35,12 +35,9 @@ class Anchors:
     def __init__(
         self, followed: Followed, steps: Sequence[int], every: int, exact: bool | None
     ) -> None:
-        for step in steps:
-            if not isinstance(step, int) or step < 0 or step % every:
-                raise TraceError(
-                    f"anchors has {step!r}; an anchor is an observed step: "
-                    f"a multiple of every={every}, from 0"
-                )
+        steps = _observed_steps(steps, every)
+        if exact is not None:
+            require_kind("exact_directness", exact, bool, "give True, False or None")
         small = followed.elements < EXACT_BELOW_ELEMENTS
         if followed.sharded and exact is False:
             raise TraceError(
@@ -199,6 +196,20 @@ class Anchors:
                     f"{name} {kept}; it has {now} here"
                 )
         return torch.empty_like(local, requires_grad=False).copy_(origin)
+
+
+def _observed_steps(steps: object, every: int) -> list[int]:
+    if isinstance(steps, str) or not isinstance(steps, Iterable):
+        raise TraceError(f"anchors is {steps!r}; give a sequence of steps, such as (0, {every})")
+    found = []
+    for step in steps:
+        if not is_whole(step) or step < 0 or step % every:
+            raise TraceError(
+                f"anchors has {step!r}; an anchor is an observed step: "
+                f"a multiple of every={every}, from 0"
+            )
+        found.append(int(step))
+    return found
 
 
 def _weighed(position: int, tiles: Iterable[Tensor]) -> tuple[float, list[tuple[float, int, int]]]:

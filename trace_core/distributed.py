@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch import distributed as dist
 
 from trace_core.errors import TraceError
@@ -98,7 +97,9 @@ def gather(trace: Trace, device: torch.device) -> list[Trace]:
     file = io.BytesIO()
     write(trace, file)
     mine = torch.frombuffer(file.getbuffer(), dtype=torch.uint8).to(device)
-    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
+    lengths = [
+        torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())
+    ]
     dist.all_gather(lengths, torch.tensor([len(mine)], device=device))
     longest = int(torch.cat(lengths).max())
     padded = torch.zeros(longest, dtype=torch.uint8, device=device)

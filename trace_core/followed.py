@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trace_core.distributed import gather, merge
-from trace_core.errors import TraceError, require_known
+from trace_core.errors import TraceError, require_kind, require_known
 from trace_core.importance.undisturbed import bare
 from trace_core.names import plain_name
 from trace_core.shards import counted_here, has_flat_parameters, is_sharded, local_part
@@ -30,12 +30,15 @@ class Followed:
     """
 
     def __init__(self, model: nn.Module, masters: Mapping[str, Tensor] | None) -> None:
+        require_kind("model", model, nn.Module, "give the torch.nn.Module that is trained")
         _require_no_flat_parameters(model)
-        masters = masters or {}
+        masters = {} if masters is None else masters
+        require_kind("masters", masters, Mapping, "give {name of the parameter: tensor}")
         named = {plain_name(name): tensor for name, tensor in bare(model).named_parameters()}
         self.names = tuple(named)
         for name, master in masters.items():
             require_known(name, self.names, "parameter in masters")
+            require_kind(f"the master copy of parameter {name!r}", master, Tensor, "give a tensor")
             if master.shape != named[name].shape:
                 raise TraceError(
                     f"the master copy of parameter {name!r} has shape {tuple(master.shape)}; "

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trace_core.errors import TraceError, require_known
 from trace_core.importance import ESTIMATORS, IMPORTANCES, PROBED, Probe, SynapticIntelligence
+from trace_core.importance.probe import require_probe
 from trace_core.importance.undisturbed import bare
 from trace_core.names import plain_name
 
@@ -147,6 +148,8 @@ def source(
     needs, and one on a model whose parameters are sharded.
     """
     require_known(name, {**ESTIMATORS, **IMPORTANCES}, "importance")
+    if probe is not None:
+        require_probe(probe)
     if (name in PROBED) != (probe is not None):
         raise TraceError(
             f"importance {name!r} needs samples to be estimated on: Tracer(..., probe=Probe(batch, "

@@ -14,7 +14,7 @@ from trace_core import change_rate as rates
 from trace_core import concentration, sketch, storage
 from trace_core import stability as stabilities
 from trace_core.alpha_adaptive import adaptive_alphas
-from trace_core.errors import TraceError, look_up, require_known
+from trace_core.errors import TraceError, look_up, require_known, whole_number
 from trace_core.statistics import (
     DISPLACEMENT,
     Array,
@@ -40,10 +40,20 @@ def blend(alpha: Any, first: Value, second: Value) -> Value:
     """α · first + (1 − α) · second, α a number or one per value. Raises TraceError unless α lies in
     [0, 1].
     """
-    if not np.all((np.asarray(alpha) >= 0.0) & (np.asarray(alpha) <= 1.0)):
+    try:
+        weight = np.asarray(math.nan if isinstance(alpha, str) else alpha, np.float64)
+    except (TypeError, ValueError):
+        weight = np.asarray(math.nan)
+    if not np.all((weight >= 0.0) & (weight <= 1.0)):
         raise TraceError(f"alpha is {alpha!r}; it weighs two components and must lie in [0, 1]")
+    if weight.shape not in ((), np.shape(first)):
+        raise TraceError(
+            f"alpha has shape {weight.shape}; it is one number, or one for each of the values, of "
+            f"shape {np.shape(first)}"
+        )
+    one_or_each: Any = weight if weight.ndim else float(weight)
     with np.errstate(invalid="ignore"):
-        found: Value = alpha * first + (1.0 - alpha) * second
+        found: Value = one_or_each * first + (1.0 - one_or_each) * second
     return found
 
 
@@ -212,6 +222,7 @@ class Trace(TraceData):
         return self._first(divide(shares[known].sum(axis=0), np.count_nonzero(known)), count)
 
     def _first(self, values: FloatArray, count: int) -> list[tuple[str, float]]:
+        count = whole_number("count", count, 0)
         order = np.argsort(-np.nan_to_num(values), kind="stable")
         return [(self.tensors[i], float(values[i])) for i in order[:count] if values[i] > 0]
 

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from trace_core import kernel
 from trace_core.anchors import Anchors
-from trace_core.errors import TraceError
+from trace_core.errors import TraceError, whole_number
 from trace_core.followed import Followed
 from trace_core.importance import Probe
 from trace_core.observation import Observation
@@ -77,12 +77,14 @@ class Tracer:
         on_observation: Callable[[Observation], None] | None = None,
     ) -> None:
         self._followed = Followed(model, masters)
-        self._every = _at_least_one("every", every)
+        self._every = every = whole_number("every", every, 1)
         self._source = source(importance, model, probe, every, sharded=self._followed.sharded)
         if histogram_every is None:
             histogram_every = self._source.histogram_every(self._followed.elements)
-        self._histogram_every = _at_least_one("histogram_every", histogram_every)
+        self._histogram_every = whole_number("histogram_every", histogram_every, 1)
         self._anchors = Anchors(self._followed, anchors, every, exact_directness)
+        if on_observation is not None and not callable(on_observation):
+            raise TraceError(f"on_observation is {on_observation!r}; give a function, or None")
         self._on_observation = on_observation
         self._recording = Recording.empty(
             self._followed.names, self._followed.sizes, every, importance, self._anchors.exact
@@ -378,9 +380,3 @@ def _runs(frame: FrameType, inner: FrameType | None) -> bool:
     while inner is not None and inner is not frame:
         inner = inner.f_back
     return inner is frame
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise TraceError(f"{name} is {value!r}; it must be a whole number from 1")
-    return value

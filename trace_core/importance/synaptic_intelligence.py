@@ -18,14 +18,13 @@ observed step stands for k: the integral is estimated from every k-th step, not 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trace_core.errors import TraceError
+from trace_core.errors import TraceError, positive
 from trace_core.importance.probe import at_least_single
 
 XI = 1e-3
@@ -40,9 +39,7 @@ class SynapticIntelligence:
     """
 
     def __init__(self, xi: float = XI) -> None:
-        if not (math.isfinite(xi) and xi > 0):
-            raise TraceError(f"xi is {xi!r}; it must be a positive number")
-        self.xi = float(xi)
+        self.xi = positive("xi", xi)
         self._omega: dict[str, Tensor] = {}
         self._origins: dict[str, Tensor] = {}
 
