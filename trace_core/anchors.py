@@ -5,6 +5,7 @@ of single parameters that are kept there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch import Tensor
 from trace_core.collect import in_tiles
 from trace_core.errors import TraceError, is_whole, require_kind
 from trace_core.followed import Followed
+from trace_core.saved import moved_since, require_keys
 from trace_core.sketch import sketch
-from trace_core.statistics import FloatArray
+from trace_core.statistics import Array, FloatArray
+from trace_core.storage import require_sound
 from trace_core.top import TopLists, foremost, greatest
 from trace_core.trace import Trace
 
@@ -135,6 +138,10 @@ class Anchors:
             if sketches and step not in sketches:
                 sketches[step] = self._sketched()
             top = self._with_moves(step)
+        return self._with(trace, sketches, top)
+
+    @staticmethod
+    def _with(trace: Trace, sketches: Mapping[int, Array], top: TopLists) -> Trace:
         return replace(
             trace,
             sketch_steps=np.array(list(sketches), np.int64),
@@ -167,20 +174,44 @@ class Anchors:
             "top": [torch.from_numpy(part.copy()) for part in self._top],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`. Raises TraceError for tensors of another shape or dtype."""
-        self._origins = {
-            anchor: {
-                position: self._laid_out(position, origin[name])
-                for position, name in enumerate(self._followed.names)
-                if name in origin
-            }
-            for anchor, origin in state["origins"].items()
+    def resumed(self, state: Mapping[str, Any], trace: Trace, step: int) -> Anchors:
+        """Return these anchors as a `state_dict` had them after ``step`` steps, of which ``trace``
+        was recorded.
+
+        Raises TraceError for tensors of another shape or dtype, and AttributeError, KeyError,
+        RuntimeError, TypeError or ValueError for what no state holds.
+        """
+        parts = ("origins", "sketches", "top")
+        require_keys("it", state, parts, parts)
+        passed, reached = ([at for at in self.exact if at < end] for end in (step, step + 1))
+        require_keys("origins", state["origins"], passed, reached)
+        sketched = [at for at in self.sketched if at < step]
+        require_keys("sketches", state["sketches"], sketched, range(step + 1))
+        found = copy(self)
+        found._origins = {
+            at: self._resumed_origin(origin, moved_since(trace, at))
+            for at, origin in sorted(state["origins"].items())
         }
-        self.origins = list(self._origins.values())
-        self._weighed.clear()
-        self._sketches = {step: kept.numpy(force=True) for step, kept in state["sketches"].items()}
-        self._top = TopLists(*(part.numpy(force=True) for part in state["top"]))
+        found.origins = list(found._origins.values())
+        found._weighed = {}
+        found._sketches = {
+            at: _resumed_sketch(kept) for at, kept in sorted(state["sketches"].items())
+        }
+        places, values = state["top"]
+        found._top = TopLists(places.numpy(force=True), values.numpy(force=True))
+        require_sound(found._with(trace, found._sketches, found._top))
+        return found
+
+    def _resumed_origin(
+        self, origin: Mapping[str, Tensor], moved: Sequence[str]
+    ) -> dict[int, Tensor]:
+        names = self._followed.names
+        require_keys("origins", origin, moved, names)
+        return {
+            position: self._laid_out(position, origin[name])
+            for position, name in enumerate(names)
+            if name in origin
+        }
 
     @torch.no_grad()
     def _laid_out(self, position: int, origin: Tensor) -> Tensor:
@@ -210,6 +241,12 @@ def _observed_steps(steps: object, every: int) -> list[int]:
             )
         found.append(int(step))
     return found
+
+
+def _resumed_sketch(kept: Tensor) -> Array:
+    if kept.dtype != torch.float32:
+        raise ValueError(f"sketches has one of {kept.dtype}")
+    return kept.numpy(force=True).copy()
 
 
 def _weighed(position: int, tiles: Iterable[Tensor]) -> tuple[float, list[tuple[float, int, int]]]:

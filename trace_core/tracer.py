@@ -20,15 +20,15 @@ from trace_core.followed import Followed
 from trace_core.importance import Probe
 from trace_core.observation import Observation
 from trace_core.recording import Recording
+from trace_core.saved import read_saved
 from trace_core.snapshots import Snapshots
 from trace_core.sources import OtherSource, source
 from trace_core.stability import TRAILING
 from trace_core.statistics import STATISTICS_VERSION, FloatArray, Statistic, first_defined
-from trace_core.storage import from_arrays, to_arrays
+from trace_core.storage import to_arrays
 from trace_core.trace import Trace
 from trace_core.watched import Watched
 
-_STATE = {"identity", "step", "arrays", "anchors", "source"}
 _IMPORTANCE = [Statistic.C, Statistic.SQ_C, Statistic.C_LOG_C]
 
 
@@ -331,29 +331,13 @@ class Tracer:
         """Go on from what `state_dict` returned, before the next step.
 
         Raises TraceError if it was made for other parameters or with other settings than this
-        tracer's.
+        tracer's, or is damaged; the tracer then goes on as if it had never been given.
         """
-        if not isinstance(state, dict) or not set(state) >= _STATE:
-            raise TraceError(
-                f"not the state of a tracer: it must be a dict with {', '.join(sorted(_STATE))}"
-            )
-        ours, theirs = self._identity(), state["identity"]
-        for name, value in ours.items():
-            if theirs.get(name) != value:
-                raise TraceError(
-                    f"the state was saved with {name} {theirs.get(name)!r}; "
-                    f"this tracer has {value!r}"
-                )
-        arrays = {name: tensor.numpy(force=True) for name, tensor in state["arrays"].items()}
-        try:
-            recording = Recording(from_arrays(Trace, theirs, arrays))
-        except (KeyError, TypeError, ValueError) as error:
-            raise TraceError(f"the state is damaged ({error}); resume from another") from error
         # What may refuse the state comes first: a refused one changes nothing.
-        self._anchors.load_state_dict(state["anchors"])
-        self._source.load_state_dict(state["source"])
-        self._recording = recording
-        self._step = state["step"]
+        saved = read_saved(state, self._identity(), self._followed, self._anchors, self._source)
+        self._anchors, self._source = saved.anchors, saved.source
+        self._recording = saved.recording
+        self._step = saved.step
         self._due = self._step % self._every == 0
         self._observed = len(self._recording)
         self._opened = False
