@@ -13,6 +13,7 @@ from trace_core.concentration import exact_nodes, node_members
 from trace_core.histogram import Histogram
 from trace_core.names import block_of, layer_of
 from trace_core.observed import Importances, Observed
+from trace_core.stability import first_entering
 from trace_core.statistics import DISPLACEMENT, Array, FloatArray, Statistic
 from trace_core.trace import Trace
 
@@ -174,12 +175,12 @@ class Recording:
         """Return all observations so far; later ones don't change it."""
         return self._since(0)
 
-    def tail(self, observations: int) -> Trace:
-        """Return the last ``observations``, and those before back to the last histogram: at a cost
-        that doesn't grow with the run.
+    def since(self, step: int) -> Trace:
+        """Return the observations from this step on, behind those that enter their values (see
+        `first_entering`): at a cost that doesn't grow with the run.
         """
-        last = int(self._observations.since(len(self._observations) - 1)[0])
-        return self._since(max(0, min(last, len(self) - observations)))
+        start = int(np.searchsorted(self._steps.since(0), step))
+        return self._since(first_entering(self._observations.since(0), start))
 
     def _since(self, first: int) -> Trace:
         from_histogram = int(np.searchsorted(self._observations.since(0), first))

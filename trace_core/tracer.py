@@ -23,7 +23,6 @@ from trace_core.recording import Recording
 from trace_core.saved import read_saved
 from trace_core.snapshots import Snapshots
 from trace_core.sources import OtherSource, source
-from trace_core.stability import TRAILING
 from trace_core.statistics import STATISTICS_VERSION, FloatArray, Statistic, first_defined
 from trace_core.storage import to_arrays
 from trace_core.trace import Trace
@@ -245,8 +244,7 @@ class Tracer:
         return {i: self._anchors.displacements(i) for i in known if i not in read}
 
     def _observe(self) -> Observation:
-        self._flush()
-        return Observation.last_of(self._recording.tail(TRAILING))
+        return Observation.last_of(self.recorded(self._step - self._every))
 
     # ---- what was seen
 
@@ -261,6 +259,18 @@ class Tracer:
         parameters are sharded, it is of this process's part of them.
         """
         return self._observe() if self._observed else None
+
+    def recorded(self, step: int = 0) -> Trace:
+        """Return what was observed from this step on, behind the observations that enter its
+        scores: the trailing 50, and those back to the last histogram. No parameter is read, and no
+        process waits for another: there are no sketches or lists of single parameters, and where
+        parameters are sharded it is of this process's part of them.
+
+        The cost doesn't grow with the run. Raises TraceError if ``step`` is no whole number.
+        """
+        step = whole_number("step", step)
+        self._flush()
+        return self._recording.since(step)
 
     def trace(self) -> Trace:
         """Return all that was observed so far; later steps don't change it.

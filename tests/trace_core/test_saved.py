@@ -159,9 +159,7 @@ def assert_equal(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize("given", [None, [], "state", {"step": 3}])
 def test_what_is_no_state(given):
-    with pytest.raises(
-        TraceError, match=r"not the state of a tracer: .* anchors, arrays"
-    ):
+    with pytest.raises(TraceError, match=r"not the state of a tracer: .* anchors, arrays"):
         traced("sketches")[0].load_state_dict(given)
 
 
