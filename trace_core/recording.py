@@ -126,10 +126,7 @@ class Recording:
         if len(parts) == 1 and parts[0].statistics.shape[1:] == self._shape:
             rows = parts[0].statistics
         else:
-            rows = self._assembled(steps, parts)
-            for row, known in zip(rows, displacements, strict=True):
-                for position, values in known.items():
-                    row[position, DISPLACEMENT : DISPLACEMENT + len(values)] = values
+            rows = self._assembled(steps, displacements, parts)
         first = len(self._steps)
         self._steps.extend(steps)
         self._learning_rates.extend(learning_rates)
@@ -139,21 +136,40 @@ class Recording:
             self._observations.extend([first + row for row in taken])
             self._extend_importances(parts, rows[taken])
 
-    def _assembled(self, steps: Sequence[int], parts: Sequence[Observed]) -> FloatArray:
+    def _assembled(
+        self,
+        steps: Sequence[int],
+        displacements: Sequence[Mapping[int, list[float]]],
+        parts: Sequence[Observed],
+    ) -> FloatArray:
         """Return the statistics of all tensors, from those of the ones that moved."""
         rows = np.zeros((len(steps), *self._shape))
-        rows[:, :, DISPLACEMENT:] = self._resting_displacements(steps)
+        rows[:, :, DISPLACEMENT:] = self._resting_displacements(steps, displacements)
         for part in parts:
             columns = part.statistics.shape[2]
             rows[:, part.positions, :columns] = part.statistics
             rows[:, part.positions, columns:] = np.nan
         return rows
 
-    def _resting_displacements(self, steps: Sequence[int]) -> FloatArray:
-        """Displacements of what stands still: as they were, and none where an anchor is new."""
-        before = self._statistics.since(len(self) - 1)[0, :, DISPLACEMENT:] if len(self) else np.nan
-        reached = np.less_equal.outer(np.array(self._start.anchors, np.int64), steps).T[:, None]
-        return np.where(reached, np.where(np.isnan(before), 0.0, before), np.nan)
+    def _resting_displacements(
+        self, steps: Sequence[int], displacements: Sequence[Mapping[int, list[float]]]
+    ) -> FloatArray:
+        """Displacements of what stands still, (K, T, anchors): those that were measured, else as
+        they were, a NaN too, and none from an anchor that is new.
+        """
+        anchors = np.array(self._start.anchors, np.int64)
+        found = np.empty((len(steps), self._shape[0], len(anchors)))
+        now = np.full(found.shape[1:], np.nan)
+        last = -1
+        if len(self):
+            now = self._statistics.since(len(self) - 1)[0, :, DISPLACEMENT:].copy()
+            last = int(self._steps.since(len(self) - 1)[0])
+        for row, step, measured in zip(found, steps, displacements, strict=True):
+            now[:, (anchors > last) & (anchors <= step)] = 0.0
+            for position, values in measured.items():
+                now[position, : len(values)] = values
+            row[:], last = now, step
+        return found
 
     def _extend_importances(self, parts: Sequence[Observed], rows: FloatArray) -> None:
         """Add the importance of the observations that have these statistics."""

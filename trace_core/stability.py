@@ -63,12 +63,14 @@ def magnitude(rates: FloatArray) -> float:
 
 
 def directness(displacement: float, path: float) -> float:
-    """‖θ_b − θ_a‖ over the length of the path between: 1 is a straight line. NaN if nothing moved.
+    """‖θ_b − θ_a‖ over the length of the path between: 1 is a straight line. NaN if nothing moved,
+    or the training diverged.
 
     The path of a trace with ``every=k`` is an estimate, k times what was observed, so the quotient
     is held at 1.
     """
-    return min(1.0, displacement / path) if path > 0 else math.nan
+    direct = displacement / path if path > 0 else math.nan
+    return 1.0 if direct > 1.0 else direct
 
 
 def first_entering(histograms: IntArray, start: int) -> int:

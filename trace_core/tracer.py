@@ -206,7 +206,7 @@ class Tracer:
         self._opened = False
         self._observed += 1
         rates = first_defined([watched.learning_rates for watched in self._watched])
-        row = step, rates, self._histogram, self._moved_unobserved()
+        row = step, rates, self._histogram, self._displaced_unread(step)
         self._staged.append(row)
         if self._on_observation is not None:
             self._on_observation(self._observe())
@@ -231,12 +231,14 @@ class Tracer:
                         part.statistics[row][:, _IMPORTANCE] = np.nan
         self._recording.extend(steps, learning_rates, with_histogram, displacements, parts)
 
-    def _moved_unobserved(self) -> dict[int, list[float]]:
-        """Return the displacements of tensors that this observation left alone, which may have
-        moved at the steps between two observations.
+    def _displaced_unread(self, step: int) -> dict[int, list[float]]:
+        """Return the displacements of tensors that the observation of a step left alone, where they
+        may not be what they were: the tensors may have moved at the steps between two observations,
+        and be NaN where an anchor is new.
         """
         known = self._snapshots.before
-        if self._every == 1 or not self._anchors.origins:
+        stood_still = self._every == 1 and step not in self._anchors.exact
+        if stood_still or not self._anchors.origins:
             return {}
         if sum(len(watched.read_last) for watched in self._watched) == len(known):
             return {}
