@@ -130,11 +130,13 @@ class Anchors:
 
     # ---- what was seen
 
-    def complete(self, trace: Trace, step: int) -> Trace:
-        """Add what is known at the anchors, and after the last of ``step`` steps."""
+    def complete(self, trace: Trace, step: int | None) -> Trace:
+        """Add what is known at the anchors, and after the last of ``step`` steps; None in the
+        middle of one, when the parameters are at no end.
+        """
         sketches = dict(self._sketches)
         top = self._top
-        if not self._closed and self._followed.unchanged():
+        if step is not None and not self._closed and self._followed.unchanged():
             if sketches and step not in sketches:
                 sketches[step] = self._sketched()
             top = self._with_moves(step)

@@ -277,10 +277,16 @@ class Tracer:
     def trace(self) -> Trace:
         """Return all that was observed so far; later steps don't change it.
 
+        It is of whole rounds. Where the parameters are now is read for what follows the last
+        anchor, the sketch of the end and the list of those that moved most; in the middle of a
+        round of several optimisers, which have moved only some of them, both are left out. Call it
+        between steps: a closure sees parameters that its optimiser may be trying out.
+
         Where parameters are sharded every process must call it, and each gets the whole.
         """
         self._flush()
-        return self._anchors.complete(self._followed.whole(self._recording.trace()), self._step)
+        whole = self._followed.whole(self._recording.trace())
+        return self._anchors.complete(whole, None if self._stepped else self._step)
 
     def close(self) -> None:
         """Stop watching and let go of the copies of parameters; the trace stays. Closing twice is

@@ -295,3 +295,41 @@ def test_sketches_that_diverged_have_no_distance():
     model[3].bias.requires_grad_(False)
     with pytest.raises(TraceError, match=r"displacement of tensor '3.bias' from step 0 is not"):
         tracer.trace().stability("directness")
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_trace_in_the_middle_of_a_round_is_of_whole_rounds(every, exact):
+    torch.manual_seed(0)
+    model = mlp().eval()
+    first, second = (torch.optim.SGD(model[layer].parameters(), lr=0.1) for layer in (0, 3))
+    settings = {"every": every, "anchors": (0, 4), "exact_directness": exact}
+    tracer = Tracer(model, [first, second], **settings)
+
+    def backward():
+        model.zero_grad()
+        nn.functional.cross_entropy(model(torch.eye(INPUTS)), torch.arange(16) % 3).backward()
+
+    for step in range(7):
+        before = tracer.trace()
+        backward()
+        first.step()
+        middle = tracer.trace()
+        second.step()
+        after = tracer.trace()
+        assert middle.steps.tolist() == before.steps.tolist()
+        np.testing.assert_array_equal(middle.statistics, before.statistics)
+        anchors = [anchor for anchor in (0, 4) if anchor <= step]
+        ends = [] if step + 1 in anchors else [step + 1]
+        assert middle.sketch_steps.tolist() == ([] if exact else anchors)
+        assert after.sketch_steps.tolist() == ([] if exact else [*anchors, *ends])
+        spans = [{(each.start, each.stop) for each in t.top_elements()} for t in (middle, after)]
+        passed = {(0, 4)} if step >= 4 else set()
+        assert spans[0] == (passed if exact else set())
+        assert spans[1] == (passed | {(anchors[-1], step + 1)} if exact else set())
+    backward()
+    first.step()
+    tracer.close()  # ends the round, in which the second rests
+    closed = tracer.trace()
+    assert closed.steps.tolist() == list(range(0, 8, every))
+    assert closed.sketch_steps.tolist() == ([] if exact else [0, 4, 8])
