@@ -20,6 +20,7 @@ from trace_core.alpha_lines import (
     columns,
     crossings,
     leaders,
+    numbers,
     rank_steps,
     share_first,
 )
@@ -86,7 +87,7 @@ def parse_alpha(value: float | str) -> float | str:
         return value
     try:
         number = float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         number = float("nan")
     if not 0 <= number <= 1:
         raise TraceError(
@@ -101,6 +102,22 @@ def _normalised(values: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     span = values.max(axis=-1, keepdims=True) - low
     constant = span <= _ROUNDING
     return np.where(constant, 0.0, values - low) / np.where(constant, 1.0, span), constant[..., 0]
+
+
+def _pools(
+    stability: npt.ArrayLike, explainability: npt.ArrayLike
+) -> tuple[FloatArray, FloatArray]:
+    """Both components of pools of one shape; raises TraceError for others."""
+    first, second = numbers(stability, "stability"), numbers(explainability, "explainability")
+    if first.shape != second.shape or not first.ndim or not first.shape[-1]:
+        raise TraceError(
+            "stability and explainability must be of one shape, with at least one model along the "
+            f"last axis; their shapes are {first.shape} and {second.shape}"
+        )
+    for name, values in (("stability", first), ("explainability", second)):
+        if not np.isfinite(values).all():
+            raise TraceError(f"{name} must be finite")
+    return first, second
 
 
 def _balance(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -123,9 +140,11 @@ def std_alpha(stability: npt.ArrayLike, explainability: npt.ArrayLike) -> FloatA
     Returns:
         Shape (...), in [0, 1]. A component that is constant to 1e-14 weighs 0; if both are, 0.5.
         So it is with two models, unless one component is constant.
+
+    Raises:
+        TraceError: for unequal shapes, no model, or values that are not finite numbers.
     """
-    first, _ = _normalised(np.asarray(stability, dtype=np.float64))
-    second, _ = _normalised(np.asarray(explainability, dtype=np.float64))
+    first, second = (_normalised(pool)[0] for pool in _pools(stability, explainability))
     return _balance(first.std(axis=-1), second.std(axis=-1))
 
 
@@ -143,16 +162,20 @@ def entropy_alpha(stability: npt.ArrayLike, explainability: npt.ArrayLike) -> Fl
     Returns:
         Shape (...), in [0, 1]. A component that is constant to 1e-14 weighs 0; if both are, 0.5.
         With two models, every component that varies has d = 1.
+
+    Raises:
+        TraceError: as :func:`std_alpha` does.
     """
 
-    def divergence(values: npt.ArrayLike) -> FloatArray:
-        scaled, constant = _normalised(np.asarray(values, dtype=np.float64))
+    def divergence(values: FloatArray) -> FloatArray:
+        scaled, constant = _normalised(values)
         share = scaled / np.where(constant, 1.0, scaled.sum(axis=-1))[..., None]
         terms = share * np.log(np.where(share > 0, share, 1.0))
         models = max(scaled.shape[-1], 2)
         return np.where(constant, 0.0, 1 + terms.sum(axis=-1) / np.log(models))
 
-    return _balance(divergence(stability), divergence(explainability))
+    first, second = _pools(stability, explainability)
+    return _balance(divergence(first), divergence(second))
 
 
 _FORMULAS: dict[str, tuple[Callable[[FloatArray, FloatArray], FloatArray], str]] = {
@@ -212,7 +235,7 @@ def _cross_validated(
     if models < MINIMUM_MODELS:
         return _fallback(f"{models} eligible models are too few for it: it needs {MINIMUM_MODELS}")
     for name, metric in (("validation", validation), ("test", test)):
-        if not np.isfinite(np.asarray(metric, dtype=np.float64)).all():
+        if not np.isfinite(numbers(metric, f"the {name} metric")).all():
             return _fallback(f"the {name} metric of some models is missing or not finite")
     sweep = PairSweep(first, second, validation)
     fit = sweep.fit()

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from trace_core.alpha import DEFAULT_ALPHA, entropy_alpha, std_alpha
-from trace_core.alpha_lines import FloatArray
-from trace_core.errors import TraceError, look_up
+from trace_core.alpha_lines import FloatArray, numbers
+from trace_core.errors import TraceError, look_up, whole_number
 
 ADAPTIVE_SCHEMES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
     "std": std_alpha,
@@ -60,15 +60,13 @@ def adaptive_alphas(
             below 2.
     """
     formula = look_up(scheme, ADAPTIVE_SCHEMES, "adaptive scheme")
-    first = np.asarray(stability, dtype=np.float64)
-    second = np.asarray(explainability, dtype=np.float64)
+    first, second = numbers(stability, "stability"), numbers(explainability, "explainability")
     if first.ndim != 1 or first.shape != second.shape:
         raise TraceError(
             "stability and explainability must be vectors of one length, got shapes "
             f"{first.shape} and {second.shape}"
         )
-    if window < 2:
-        raise TraceError(f"window is {window!r}: it must hold at least 2 observations")
+    window = whole_number("window", window, 2)
     counts = np.isfinite(first) & np.isfinite(second)
     kept = np.stack([first[counts], second[counts]])
     # What counts in a window stands side by side among all that counts: kept[:, start:stop].

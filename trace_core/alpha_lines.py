@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trace_core.errors import TraceError
+from trace_core.errors import TraceError, whole_number
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -39,6 +39,18 @@ class Span(NamedTuple):
     models: tuple[int, ...]
 
 
+def numbers(values: npt.ArrayLike, name: str) -> FloatArray:
+    """These values in float64, in their shape.
+
+    Raises:
+        TraceError: naming ``name``, if they are no numbers, or their rows are of unequal lengths.
+    """
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TraceError(f"{name} must hold numbers: {error}") from error
+
+
 def vector(values: npt.ArrayLike, name: str, models: int | None = None) -> FloatArray:
     """One finite float64 value per model.
 
@@ -46,7 +58,7 @@ def vector(values: npt.ArrayLike, name: str, models: int | None = None) -> Float
         TraceError: naming ``name``, if it is no vector (of ``models`` values), or holds a value
             that is not finite.
     """
-    column = np.asarray(values, dtype=np.float64)
+    column = numbers(values, name)
     if column.ndim != 1 or len(column) != (len(column) if models is None else models):
         size = "" if models is None else f" of {models} values"
         raise TraceError(
@@ -174,8 +186,9 @@ def share_first(stability: npt.ArrayLike, explainability: npt.ArrayLike) -> Floa
     Raises:
         TraceError: see :func:`columns`.
     """
-    shares = np.zeros(len(np.asarray(stability)))
-    for span in leaders(stability, explainability):
+    spans = leaders(stability, explainability)
+    shares = np.zeros(np.size(stability))
+    for span in spans:
         shares[list(span.models)] = float((span.stop - span.start) / len(span.models))
     return shares
 
@@ -195,9 +208,11 @@ def rank_steps(
         rank: 1 + the number of models that score higher. O(M log M), decided exactly.
 
     Raises:
-        TraceError: see :func:`columns`.
+        TraceError: see :func:`columns`; or for a model that isn't there.
     """
     first, second = columns(stability, explainability)
+    if whole_number("model", model, 0) >= len(first):
+        raise TraceError(f"model is {model}; there are {len(first)}, counted from 0")
     s, e = _exact_lines(first, second)
     rank, changes = 1, dict[Fraction, int]()
     for at_one, at_zero in zip(s, e, strict=True):

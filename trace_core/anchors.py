@@ -5,6 +5,7 @@ of single parameters that are kept there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 from torch import Tensor
 
 from trace_core.collect import in_tiles
-from trace_core.errors import TraceError
+from trace_core.errors import TraceError, is_whole, require_kind
 from trace_core.followed import Followed
+from trace_core.saved import moved_since, require_keys
 from trace_core.sketch import Sketches, sketch, width
+from trace_core.statistics import Array
+from trace_core.storage import require_sound
 from trace_core.top import TopLists, foremost, greatest
 from trace_core.trace import Trace
 
@@ -33,12 +37,9 @@ class Anchors:
     def __init__(
         self, followed: Followed, steps: Sequence[int], every: int, exact: bool | None
     ) -> None:
-        for step in steps:
-            if not isinstance(step, int) or step < 0 or step % every:
-                raise TraceError(
-                    f"anchors has {step!r}; an anchor is an observed step: "
-                    f"a multiple of every={every}, from 0"
-                )
+        steps = _observed_steps(steps, every)
+        if exact is not None:
+            require_kind("exact_directness", exact, bool, "give True, False or None")
         small = followed.elements < EXACT_BELOW_ELEMENTS
         if followed.sharded and exact is False:
             raise TraceError(
@@ -131,17 +132,24 @@ class Anchors:
 
     # ---- what was seen
 
-    def complete(self, trace: Trace, step: int) -> Trace:
-        """Add what is known at the anchors, and after the last of ``step`` steps."""
+    def complete(self, trace: Trace, step: int | None) -> Trace:
+        """Add what is known at the anchors, and after the last of ``step`` steps; None in the
+        middle of one, when the parameters are at no end.
+        """
         top = self._top
         anchors = len(self._sketches.steps)
-        if not self._closed and self._followed.unchanged():
+        if step is not None and not self._closed and self._followed.unchanged():
             if anchors:
                 self._sketch(step)
             top = self._with_moves(step)
-        steps, rows = self._sketches.hand_out()
+        found = self._with(trace, self._sketches, top)
         if not self._closed:
             self._sketches.keep(anchors)
+        return found
+
+    @staticmethod
+    def _with(trace: Trace, sketches: Sketches, top: TopLists) -> Trace:
+        steps, rows = sketches.hand_out()
         return replace(trace, sketch_steps=steps, sketches=rows, top=top)
 
     def close(self, step: int) -> None:
@@ -171,22 +179,44 @@ class Anchors:
             "top": [torch.from_numpy(part.copy()) for part in self._top],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`. Raises TraceError for tensors of another shape or dtype."""
-        self._origins = {
-            anchor: {
-                position: self._laid_out(position, origin[name])
-                for position, name in enumerate(self._followed.names)
-                if name in origin
-            }
-            for anchor, origin in state["origins"].items()
+    def resumed(self, state: Mapping[str, Any], trace: Trace, step: int) -> Anchors:
+        """Return these anchors as a `state_dict` had them after ``step`` steps, of which ``trace``
+        was recorded.
+
+        Raises TraceError for tensors of another shape or dtype, and AttributeError, KeyError,
+        RuntimeError, TypeError or ValueError for what no state holds.
+        """
+        parts = ("origins", "sketches", "top")
+        require_keys("it", state, parts, parts)
+        passed, reached = ([at for at in self.exact if at < end] for end in (step, step + 1))
+        require_keys("origins", state["origins"], passed, reached)
+        sketched = [at for at in self.sketched if at < step]
+        require_keys("sketches", state["sketches"], sketched, range(step + 1))
+        found = copy(self)
+        found._origins = {
+            at: self._resumed_origin(origin, moved_since(trace, at))
+            for at, origin in sorted(state["origins"].items())
         }
-        self.origins = list(self._origins.values())
-        self._weighed.clear()
-        self._sketches.keep(0)
-        for step, row in state["sketches"].items():
-            self._sketches.add(step)[:] = row.numpy(force=True)
-        self._top = TopLists(*(part.numpy(force=True) for part in state["top"]))
+        found.origins = list(found._origins.values())
+        found._weighed = {}
+        found._sketches = self._sketches.filled(
+            {at: _resumed_sketch(kept) for at, kept in sorted(state["sketches"].items())}
+        )
+        places, values = state["top"]
+        found._top = TopLists(places.numpy(force=True), values.numpy(force=True))
+        require_sound(found._with(trace, found._sketches, found._top))
+        return found
+
+    def _resumed_origin(
+        self, origin: Mapping[str, Tensor], moved: Sequence[str]
+    ) -> dict[int, Tensor]:
+        names = self._followed.names
+        require_keys("origins", origin, moved, names)
+        return {
+            position: self._laid_out(position, origin[name])
+            for position, name in enumerate(names)
+            if name in origin
+        }
 
     @torch.no_grad()
     def _laid_out(self, position: int, origin: Tensor) -> Tensor:
@@ -202,6 +232,26 @@ class Anchors:
                     f"{name} {kept}; it has {now} here"
                 )
         return torch.empty_like(local, requires_grad=False).copy_(origin)
+
+
+def _observed_steps(steps: object, every: int) -> list[int]:
+    if isinstance(steps, str) or not isinstance(steps, Iterable):
+        raise TraceError(f"anchors is {steps!r}; give a sequence of steps, such as (0, {every})")
+    found = []
+    for step in steps:
+        if not is_whole(step) or step < 0 or step % every:
+            raise TraceError(
+                f"anchors has {step!r}; an anchor is an observed step: "
+                f"a multiple of every={every}, from 0"
+            )
+        found.append(int(step))
+    return found
+
+
+def _resumed_sketch(kept: Tensor) -> Array:
+    if kept.dtype != torch.float32:
+        raise ValueError(f"sketches has one of {kept.dtype}")
+    return kept.numpy(force=True)
 
 
 def _weighed(position: int, tiles: Iterable[Tensor]) -> tuple[float, list[tuple[float, int, int]]]:

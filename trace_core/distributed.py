@@ -14,13 +14,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch import distributed as dist
-from torch.distributed.tensor import DTensor
 
 from trace_core.errors import TraceError
 from trace_core.histogram import BINS, Histogram
-from trace_core.statistics import FloatArray
+from trace_core.statistics import first_defined
 from trace_core.storage import read, write
 from trace_core.top import TopLists
 from trace_core.trace import Trace
@@ -43,7 +41,7 @@ def merge(traces: Sequence[Trace]) -> Trace:
         first,
         sizes=np.sum([trace.sizes for trace in traces], axis=0),
         statistics=np.sum([trace.statistics for trace in traces], axis=0),
-        learning_rates=_first_defined([trace.learning_rates for trace in traces]),
+        learning_rates=first_defined([trace.learning_rates for trace in traces]),
         histogram=_merge_histograms([trace.histogram for trace in traces]),
         exact=np.full(first.exact.shape, np.nan),
         sketch_steps=np.zeros(0, np.int64),
@@ -63,13 +61,6 @@ def _require_alike(first: Trace, other: Trace, rank: int) -> None:
             f"the trace of part {rank} can't be merged with that of part 0: they differ in "
             f"{', '.join(differing)}; trace every part of one training with the same settings"
         )
-
-
-def _first_defined(rates: Sequence[FloatArray]) -> FloatArray:
-    found = rates[0]
-    for other in rates[1:]:
-        found = np.where(np.isnan(found), other, found)
-    return found
 
 
 def _merge_histograms(histograms: Sequence[Histogram]) -> Histogram:
@@ -106,7 +97,9 @@ def gather(trace: Trace, device: torch.device) -> list[Trace]:
     file = io.BytesIO()
     write(trace, file)
     mine = torch.frombuffer(file.getbuffer(), dtype=torch.uint8).to(device)
-    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(_processes())]
+    lengths = [
+        torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())
+    ]
     dist.all_gather(lengths, torch.tensor([len(mine)], device=device))
     longest = int(torch.cat(lengths).max())
     padded = torch.zeros(longest, dtype=torch.uint8, device=device)
@@ -117,34 +110,3 @@ def gather(trace: Trace, device: torch.device) -> list[Trace]:
         read(Trace, io.BytesIO(data[: int(length)].numpy(force=True).tobytes()), f"rank {rank}")
         for rank, (data, length) in enumerate(zip(received, lengths, strict=True))
     ]
-
-
-def counted_here(name: str, tensor: Tensor) -> bool:
-    """Whether this process counts its part of a tensor of a sharded model. Where several hold the
-    same part, as they do of a tensor that isn't sharded, the first of them counts it.
-
-    Raises TraceError for a tensor that is spread over some of the processes only, or whose parts
-    are still to be summed.
-    """
-    if not isinstance(tensor, DTensor):
-        return dist.get_rank() == 0
-    mesh, coordinate = tensor.device_mesh, tensor.device_mesh.get_coordinate()
-    if coordinate is None or mesh.size() != _processes():
-        raise TraceError(
-            f"parameter {name!r} is sharded over {mesh.size()} of {_processes()} processes; a "
-            f"sharded model is traced where each process holds a part of every parameter"
-        )
-    if any(placement.is_partial() for placement in tensor.placements):
-        raise TraceError(
-            f"parameter {name!r} is placed {tensor.placements}; a parameter is traced where it is "
-            f"sharded or replicated"
-        )
-    return not any(
-        placement.is_replicate() and index > 0
-        for placement, index in zip(tensor.placements, coordinate, strict=True)
-    )
-
-
-def _processes() -> int:
-    count: int = dist.get_world_size()
-    return count

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from trace_core.distributed import counted_here, gather, merge
-from trace_core.errors import TraceError, require_known
+from trace_core.distributed import gather, merge
+from trace_core.errors import TraceError, require_kind, require_known
 from trace_core.importance.undisturbed import bare
 from trace_core.names import plain_name
+from trace_core.shards import counted_here, has_flat_parameters, is_sharded, local_part
 from trace_core.trace import Trace
 
 _BRIEF = (torch.bfloat16, torch.float16)
@@ -30,12 +30,15 @@ class Followed:
     """
 
     def __init__(self, model: nn.Module, masters: Mapping[str, Tensor] | None) -> None:
+        require_kind("model", model, nn.Module, "give the torch.nn.Module that is trained")
         _require_no_flat_parameters(model)
-        masters = masters or {}
+        masters = {} if masters is None else masters
+        require_kind("masters", masters, Mapping, "give {name of the parameter: tensor}")
         named = {plain_name(name): tensor for name, tensor in bare(model).named_parameters()}
         self.names = tuple(named)
         for name, master in masters.items():
             require_known(name, self.names, "parameter in masters")
+            require_kind(f"the master copy of parameter {name!r}", master, Tensor, "give a tensor")
             if master.shape != named[name].shape:
                 raise TraceError(
                     f"the master copy of parameter {name!r} has shape {tuple(master.shape)}; "
@@ -44,7 +47,7 @@ class Followed:
         self.tensors: tuple[Tensor, ...] = tuple({**named, **masters}.values())
         self._require_traceable(named)
         self.position_of = {id(tensor): i for i, tensor in enumerate(self.tensors)}
-        self._sharded = [isinstance(tensor, DTensor) for tensor in self.tensors]
+        self._sharded = [is_sharded(tensor) for tensor in self.tensors]
         self.sharded = any(self._sharded)
         self.elements = sum(tensor.numel() for tensor in self.tensors)
         """Elements of the model, in all processes together."""
@@ -85,7 +88,8 @@ class Followed:
 
     def local(self, position: int) -> Tensor:
         """Return this process's part of a tensor: the whole, unless it is sharded."""
-        return _local(self.tensors[position]) if self._sharded[position] else self.tensors[position]
+        tensor = self.tensors[position]
+        return local_part(tensor) if self._sharded[position] else tensor
 
     def gradient(self, position: int) -> Tensor | None:
         """Return this process's part of a tensor's gradient.
@@ -94,15 +98,15 @@ class Followed:
         """
         tensor = self.tensors[position]
         gradient = tensor.grad
-        if gradient is None or not isinstance(tensor, DTensor):
+        if gradient is None or not is_sharded(tensor):
             return gradient
-        if not isinstance(gradient, DTensor) or gradient.placements != tensor.placements:
+        if not is_sharded(gradient) or gradient.placements != tensor.placements:
             raise TraceError(
                 f"the gradient of parameter {self.names[position]!r} is placed "
                 f"{getattr(gradient, 'placements', 'on one process')}, the parameter itself "
                 f"{tensor.placements}; a step is traced where both are placed alike"
             )
-        return _local(gradient)
+        return local_part(gradient)
 
     def whole(self, trace: Trace) -> Trace:
         """Return the trace of the whole model, given that of what is followed here: a collective
@@ -111,7 +115,7 @@ class Followed:
         if not self.sharded:
             return trace
         sharded = self.tensors[self._sharded.index(True)]
-        return merge(gather(trace, _local(sharded).device))
+        return merge(gather(trace, local_part(sharded).device))
 
     def unchanged(self) -> bool:
         """Whether all tensors have the shape, dtype, device and strides that they had."""
@@ -128,11 +132,6 @@ class Followed:
             )
 
 
-def _local(tensor: Tensor) -> Tensor:
-    part: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-    return part
-
-
 def _kind(tensor: Tensor) -> Kind:
     return tensor.shape, tensor.dtype, tensor.device, tensor.stride()
 
@@ -142,7 +141,7 @@ def _describe(kind: Kind) -> str:
 
 
 def _require_no_flat_parameters(model: nn.Module) -> None:
-    if any("_fsdp_wrapped_module" in name.split(".") for name, _ in model.named_modules()):
+    if has_flat_parameters(model):
         raise TraceError(
             "the model is wrapped in FullyShardedDataParallel, which flattens its parameters; "
             "shard it with torch.distributed.fsdp.fully_shard instead"

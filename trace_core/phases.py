@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from trace_core.change_points import change_points
+from trace_core.errors import TraceError
 from trace_core.statistics import FloatArray, IntArray
 from trace_core.trace import Trace
 
@@ -46,7 +47,10 @@ def phases(trace: Trace) -> tuple[Phase, ...]:
     observations there is one phase; the Gini index is heard where histograms fall into 24 of 100
     blocks of observations. Observations where a series is undefined (nothing moved, η = 0, no
     histogram, the training diverged) are passed over. Takes time linear in the observations.
+    Raises TraceError for what is no trace.
     """
+    if not hasattr(trace, "explainability"):
+        raise TraceError(f"trace is a {type(trace).__name__}; give a Trace, such as tracer.trace()")
     if not len(trace):
         return ()
     gini = trace.explainability("gini")

@@ -13,6 +13,7 @@ from trace_core.concentration import exact_nodes, node_members
 from trace_core.histogram import Histogram
 from trace_core.names import block_of, layer_of
 from trace_core.observed import Importances, Observed
+from trace_core.stability import first_entering
 from trace_core.statistics import DISPLACEMENT, Array, FloatArray, Statistic
 from trace_core.trace import Trace
 
@@ -125,10 +126,7 @@ class Recording:
         if len(parts) == 1 and parts[0].statistics.shape[1:] == self._shape:
             rows = parts[0].statistics
         else:
-            rows = self._assembled(steps, parts)
-            for row, known in zip(rows, displacements, strict=True):
-                for position, values in known.items():
-                    row[position, DISPLACEMENT : DISPLACEMENT + len(values)] = values
+            rows = self._assembled(steps, displacements, parts)
         first = len(self._steps)
         self._steps.extend(steps)
         self._learning_rates.extend(learning_rates)
@@ -138,21 +136,40 @@ class Recording:
             self._observations.extend([first + row for row in taken])
             self._extend_importances(parts, rows[taken])
 
-    def _assembled(self, steps: Sequence[int], parts: Sequence[Observed]) -> FloatArray:
+    def _assembled(
+        self,
+        steps: Sequence[int],
+        displacements: Sequence[Mapping[int, list[float]]],
+        parts: Sequence[Observed],
+    ) -> FloatArray:
         """Return the statistics of all tensors, from those of the ones that moved."""
         rows = np.zeros((len(steps), *self._shape))
-        rows[:, :, DISPLACEMENT:] = self._resting_displacements(steps)
+        rows[:, :, DISPLACEMENT:] = self._resting_displacements(steps, displacements)
         for part in parts:
             columns = part.statistics.shape[2]
             rows[:, part.positions, :columns] = part.statistics
             rows[:, part.positions, columns:] = np.nan
         return rows
 
-    def _resting_displacements(self, steps: Sequence[int]) -> FloatArray:
-        """Displacements of what stands still: as they were, and none where an anchor is new."""
-        before = self._statistics.since(len(self) - 1)[0, :, DISPLACEMENT:] if len(self) else np.nan
-        reached = np.less_equal.outer(np.array(self._start.anchors, np.int64), steps).T[:, None]
-        return np.where(reached, np.where(np.isnan(before), 0.0, before), np.nan)
+    def _resting_displacements(
+        self, steps: Sequence[int], displacements: Sequence[Mapping[int, list[float]]]
+    ) -> FloatArray:
+        """Displacements of what stands still, (K, T, anchors): those that were measured, else as
+        they were, a NaN too, and none from an anchor that is new.
+        """
+        anchors = np.array(self._start.anchors, np.int64)
+        found = np.empty((len(steps), self._shape[0], len(anchors)))
+        now = np.full(found.shape[1:], np.nan)
+        last = -1
+        if len(self):
+            now = self._statistics.since(len(self) - 1)[0, :, DISPLACEMENT:].copy()
+            last = int(self._steps.since(len(self) - 1)[0])
+        for row, step, measured in zip(found, steps, displacements, strict=True):
+            now[:, (anchors > last) & (anchors <= step)] = 0.0
+            for position, values in measured.items():
+                now[position, : len(values)] = values
+            row[:], last = now, step
+        return found
 
     def _extend_importances(self, parts: Sequence[Observed], rows: FloatArray) -> None:
         """Add the importance of the observations that have these statistics."""
@@ -174,12 +191,12 @@ class Recording:
         """Return all observations so far; later ones don't change it."""
         return self._since(0)
 
-    def tail(self, observations: int) -> Trace:
-        """Return the last ``observations``, and those before back to the last histogram: at a cost
-        that doesn't grow with the run.
+    def since(self, step: int) -> Trace:
+        """Return the observations from this step on, behind those that enter their values (see
+        `first_entering`): at a cost that doesn't grow with the run.
         """
-        last = int(self._observations.since(len(self._observations) - 1)[0])
-        return self._since(max(0, min(last, len(self) - observations)))
+        start = int(np.searchsorted(self._steps.since(0), step))
+        return self._since(first_entering(self._observations.since(0), start))
 
     def _since(self, first: int) -> Trace:
         from_histogram = int(np.searchsorted(self._observations.since(0), first))

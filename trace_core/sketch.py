@@ -10,6 +10,7 @@ tensors average out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import count
 
@@ -80,6 +81,18 @@ class Sketches:
         self.steps.append(step)
         row: Array = self._rows[taken]
         return row
+
+    def filled(self, kept: Mapping[int, Array]) -> Sketches:
+        """Return others of this size, with these rows by step. Raises ValueError for a row of
+        another size.
+        """
+        room, counters = self._rows.shape
+        found = Sketches(counters, room)
+        for step, row in kept.items():
+            if row.shape != (counters,):
+                raise ValueError(f"sketches has one of shape {row.shape}, not ({counters},)")
+            found.add(step)[:] = row
+        return found
 
     def keep(self, count: int) -> None:
         """Let go of all but the first ``count``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from trace_core.errors import TraceError, require_known
 from trace_core.importance import ESTIMATORS, IMPORTANCES, PROBED, Probe, SynapticIntelligence
+from trace_core.importance.probe import require_probe
 from trace_core.importance.undisturbed import bare
 from trace_core.names import plain_name
+from trace_core.saved import require_keys
 
 PATH = "synaptic_intelligence"
 LARGE = 1_000_000
@@ -38,8 +40,16 @@ class Source:
         """Return what a resumed training needs of it."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
+    def resumed(
+        self, state: Mapping[str, Any], parameters: Mapping[str, Tensor], moved: Collection[str]
+    ) -> Source:
+        """Return this source as a `state_dict` had it, of ``parameters`` of which some have moved
+        since the last anchor.
+
+        Raises TraceError, TypeError or ValueError for what no state holds.
+        """
+        require_keys("the state of this importance", state, (), ())
+        return self
 
 
 class OtherSource(Source):
@@ -133,9 +143,21 @@ class PathSource(OtherSource):
         """Return the path so far."""
         return self._path.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on along the path."""
-        self._path.load_state_dict(state)
+    def resumed(
+        self, state: Mapping[str, Any], parameters: Mapping[str, Tensor], moved: Collection[str]
+    ) -> Source:
+        """Return the source of the same path."""
+        found = PathSource(self._every)
+        found._path.load_state_dict(state)
+        require_keys("origins", state["origins"], moved, parameters)
+        for name, origin in state["origins"].items():
+            ours = parameters[name]
+            if (origin.shape, origin.dtype) != (ours.shape, ours.dtype):
+                raise ValueError(
+                    f"origins has {name!r} of shape {tuple(origin.shape)} and {origin.dtype}; the "
+                    f"parameter has {tuple(ours.shape)} and {ours.dtype}"
+                )
+        return found
 
 
 def source(
@@ -147,6 +169,8 @@ def source(
     needs, and one on a model whose parameters are sharded.
     """
     require_known(name, {**ESTIMATORS, **IMPORTANCES}, "importance")
+    if probe is not None:
+        require_probe(probe)
     if (name in PROBED) != (probe is not None):
         raise TraceError(
             f"importance {name!r} needs samples to be estimated on: Tracer(..., probe=Probe(batch, "

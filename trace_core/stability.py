@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from trace_core.statistics import BoolArray, FloatArray
+from trace_core.statistics import BoolArray, FloatArray, IntArray
 
 STABILITIES = ("steadiness", "steadiness_raw", "magnitude", "directness")
 TRAILING = 50
@@ -63,9 +63,21 @@ def magnitude(rates: FloatArray) -> float:
 
 
 def directness(displacement: float, path: float) -> float:
-    """‖θ_b − θ_a‖ over the length of the path between: 1 is a straight line. NaN if nothing moved.
+    """‖θ_b − θ_a‖ over the length of the path between: 1 is a straight line. NaN if nothing moved,
+    or the training diverged.
 
     The path of a trace with ``every=k`` is an estimate, k times what was observed, so the quotient
     is held at 1.
     """
-    return min(1.0, displacement / path) if path > 0 else math.nan
+    direct = displacement / path if path > 0 else math.nan
+    return 1.0 if direct > 1.0 else direct
+
+
+def first_entering(histograms: IntArray, start: int) -> int:
+    """Return the first observation that enters what `Trace.scores` gives from the one at ``start``
+    on: of the trailing window, or the one with the histogram from which a concentration is carried
+    on. histograms: the observations that have one, rising.
+    """
+    first = max(0, start - TRAILING + 1)
+    carried = int(np.searchsorted(histograms, start, side="right")) - 1
+    return first if carried < 0 else min(first, int(histograms[carried]))

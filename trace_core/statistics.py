@@ -13,6 +13,7 @@ is *inactive* there: all its sums, its count included, are 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -84,6 +85,14 @@ def divide(numerator: ArrayLike, denominator: ArrayLike) -> FloatArray:
     with np.errstate(all="ignore"):
         np.divide(top, bottom, out=quotient, where=bottom != 0)
     return quotient
+
+
+def first_defined(series: Sequence[FloatArray]) -> FloatArray:
+    """Of arrays of one shape, at each place the first value that isn't NaN."""
+    found = series[0]
+    for other in series[1:]:
+        found = np.where(np.isnan(found), other, found)
+    return found
 
 
 def total(statistics: FloatArray, statistic: Statistic) -> FloatArray:

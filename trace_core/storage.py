@@ -63,9 +63,6 @@ def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[st
     """Build a trace from `to_arrays` and its names and settings; raises KeyError, TypeError or
     ValueError if they don't fit.
     """
-    for name, array in arrays.items():
-        if array.dtype != _DTYPES.get(name, np.int64):
-            raise ValueError(f"{name} has dtype {array.dtype}")
     trace = kind(
         **{name: arrays[name] for name in _ARRAYS},
         histogram=Histogram(*(arrays[f"histogram_{name}"] for name in _HISTOGRAM)),
@@ -76,6 +73,18 @@ def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[st
         importance=header["importance"],
         anchors=tuple(header["anchors"]),
     )
+    require_sound(trace)
+    return trace
+
+
+def require_sound(trace: Trace) -> None:
+    """Raise TypeError or ValueError unless the arrays of a trace fit together, and hold what those
+    of a trace can hold.
+    """
+    arrays = to_arrays(trace)
+    for name, array in arrays.items():
+        if array.dtype != _DTYPES.get(name, np.int64):
+            raise ValueError(f"{name} has dtype {array.dtype}")
     observations, tensors, histograms = (
         len(trace.steps),
         len(trace.tensors),
@@ -83,6 +92,10 @@ def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[st
     )
     nodes = tensors + len(trace.layer_names) + len(trace.block_names) + 1
     expected = {
+        "steps": (observations,),
+        "sketch_steps": (len(trace.sketch_steps),),
+        "histogram_observations": (histograms,),
+        "top_values": (len(trace.top.values),),
         "sizes": (tensors,),
         "statistics": (observations, tensors, DISPLACEMENT + len(trace.anchors)),
         "learning_rates": (observations, tensors),
@@ -101,12 +114,10 @@ def from_arrays(kind: type[Trace], header: Mapping[str, Any], arrays: Mapping[st
     for name, shape in expected.items():
         if arrays[name].shape != shape:
             raise ValueError(f"{name} has shape {arrays[name].shape}, and {shape} fits the rest")
-    _require_sound(trace)
-    return trace
+    _require_sound_values(trace)
 
 
-def _require_sound(trace: Trace) -> None:
-    """Raise ValueError for values that no trace has."""
+def _require_sound_values(trace: Trace) -> None:
     histogram, places, tensors = trace.histogram, trace.top.places, len(trace.tensors)
     counts = trace.statistics[..., Statistic.COUNT]
     summed = np.delete(trace.statistics, [Statistic.THETA_DELTA, Statistic.C_LOG_C], axis=2)

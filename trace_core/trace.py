@@ -14,7 +14,7 @@ from trace_core import change_rate as rates
 from trace_core import concentration, sketch, storage
 from trace_core import stability as stabilities
 from trace_core.alpha_adaptive import adaptive_alphas
-from trace_core.errors import TraceError, look_up, require_known
+from trace_core.errors import TraceError, look_up, require_known, whole_number
 from trace_core.statistics import (
     DISPLACEMENT,
     Array,
@@ -40,10 +40,20 @@ def blend(alpha: Any, first: Value, second: Value) -> Value:
     """α · first + (1 − α) · second, α a number or one per value. Raises TraceError unless α lies in
     [0, 1].
     """
-    if not np.all((np.asarray(alpha) >= 0.0) & (np.asarray(alpha) <= 1.0)):
+    try:
+        weight = np.asarray(math.nan if isinstance(alpha, str) else alpha, np.float64)
+    except (TypeError, ValueError):
+        weight = np.asarray(math.nan)
+    if not np.all((weight >= 0.0) & (weight <= 1.0)):
         raise TraceError(f"alpha is {alpha!r}; it weighs two components and must lie in [0, 1]")
+    if weight.shape not in ((), np.shape(first)):
+        raise TraceError(
+            f"alpha has shape {weight.shape}; it is one number, or one for each of the values, of "
+            f"shape {np.shape(first)}"
+        )
+    one_or_each: Any = weight if weight.ndim else float(weight)
     with np.errstate(invalid="ignore"):
-        found: Value = alpha * first + (1.0 - alpha) * second
+        found: Value = one_or_each * first + (1.0 - one_or_each) * second
     return found
 
 
@@ -212,6 +222,7 @@ class Trace(TraceData):
         return self._first(divide(shares[known].sum(axis=0), np.count_nonzero(known)), count)
 
     def _first(self, values: FloatArray, count: int) -> list[tuple[str, float]]:
+        count = whole_number("count", count, 0)
         order = np.argsort(-np.nan_to_num(values), kind="stable")
         return [(self.tensors[i], float(values[i])) for i in order[:count] if values[i] > 0]
 
@@ -239,7 +250,15 @@ class Trace(TraceData):
         return of_rows(0, len(self))
 
     def _require_anchored(self) -> None:
-        if self.steps[0] in self.anchors or self._sketched_displacement(0, len(self)) is not None:
+        squares = self._squared_displacements(0, len(self))
+        if squares is not None:
+            if not np.isfinite(squares).all():
+                tensor = self.tensors[int(np.argmin(np.isfinite(squares)))]
+                raise TraceError(
+                    f"the displacement of tensor {tensor!r} from step {self.steps[0]} is not "
+                    f"finite at step {self.steps[-1]}, where the training has diverged; choose a "
+                    f"window that ends before"
+                )
             return
         known = [*map(str, self.anchors), *(f"{step} (sketched)" for step in self.sketch_steps)]
         raise TraceError(
@@ -248,17 +267,22 @@ class Trace(TraceData):
             f"anchors at: {', '.join(known) or 'none'}"
         )
 
-    def _sketched_displacement(self, start: int, stop: int) -> float | None:
-        """Return how far the parameters went in rows start to stop (exclusive), if both ends were
-        sketched; what follows the last observed step up to the next one belongs to it.
+    def _squared_displacements(self, start: int, stop: int) -> FloatArray | None:
+        """Return the square of how far each tensor went in rows start to stop (exclusive), (T,), if
+        they start at an anchor, and with sketched ones both ends were sketched; what follows the
+        last observed step up to the next one belongs to it.
         """
+        if self.steps[start] in self.anchors:
+            column = DISPLACEMENT + self.anchors.index(int(self.steps[start]))
+            squares: FloatArray = self.statistics[stop - 1, :, column]
+            return squares
         last = self.steps[stop - 1]
         first = np.flatnonzero(self.sketch_steps == self.steps[start])
         ends = np.flatnonzero((self.sketch_steps > last) & (self.sketch_steps <= last + self.every))
         if not len(first) or not len(ends):
             return None
         places = self.sketches[first[0]], self.sketches[ends[-1]]
-        return math.sqrt(sketch.squared_distances(*places, self.sizes.tolist()).sum())
+        return sketch.squared_distances(*places, self.sizes.tolist())
 
     def _stability_of_rows(self, kind: str) -> Callable[[int, int], float]:
         """Return the stability of the observations start to stop (exclusive), as a function of the
@@ -281,16 +305,11 @@ class Trace(TraceData):
     def _directness(self, start: int, stop: int) -> float:
         if start >= stop:
             return math.nan
-        if self.steps[start] in self.anchors:
-            column = DISPLACEMENT + self.anchors.index(int(self.steps[start]))
-            displacement = math.sqrt(self.statistics[stop - 1, :, column].sum())
-        else:
-            sketched = self._sketched_displacement(start, stop)
-            if sketched is None:
-                return math.nan
-            displacement = sketched
+        squares = self._squared_displacements(start, stop)
+        if squares is None:
+            return math.nan
         path = self.every * np.sqrt(total(self.statistics[start:stop], Statistic.SQ_DELTA)).sum()
-        return stabilities.directness(displacement, float(path))
+        return stabilities.directness(math.sqrt(squares.sum()), float(path))
 
     def score(
         self,

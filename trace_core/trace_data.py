@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from trace_core import sketch
-from trace_core.errors import TraceError, require_known
+from trace_core.errors import TraceError, require_known, whole_number
 from trace_core.histogram import Histogram
 from trace_core.names import block_of
 from trace_core.statistics import Array, FloatArray, IntArray
@@ -71,7 +71,8 @@ class TraceData:
     # ---- parts of a trace
 
     def rows(self, start: int, stop: int) -> Self:
-        """Observations ``start`` to ``stop`` (exclusive) by position, which may be none."""
+        """Observations ``start`` to ``stop`` (exclusive) by position from 0, which may be none."""
+        start, stop = whole_number("start", start, 0), whole_number("stop", stop, 0)
         histogram = self.histogram.window(start, stop)
         first = int(np.searchsorted(self.histogram.observations, start))
         return replace(
@@ -89,6 +90,7 @@ class TraceData:
 
         Raises TraceError if there are none.
         """
+        start, stop = whole_number("start", start), whole_number("stop", stop)
         first, last = np.searchsorted(self.steps, [start, stop])
         if last <= first:
             seen = (

@@ -15,20 +15,19 @@ from torch.utils.hooks import RemovableHandle
 
 from trace_core import kernel
 from trace_core.anchors import Anchors
-from trace_core.errors import TraceError
+from trace_core.errors import TraceError, whole_number
 from trace_core.followed import Followed
 from trace_core.importance import Probe
 from trace_core.observation import Observation
 from trace_core.recording import Recording
+from trace_core.saved import read_saved
 from trace_core.snapshots import Snapshots
 from trace_core.sources import OtherSource, source
-from trace_core.stability import TRAILING
-from trace_core.statistics import STATISTICS_VERSION, FloatArray, Statistic
-from trace_core.storage import from_arrays, to_arrays
+from trace_core.statistics import STATISTICS_VERSION, FloatArray, Statistic, first_defined
+from trace_core.storage import to_arrays
 from trace_core.trace import Trace
 from trace_core.watched import Watched
 
-_STATE = {"identity", "step", "arrays", "anchors", "source"}
 _IMPORTANCE = [Statistic.C, Statistic.SQ_C, Statistic.C_LOG_C]
 
 
@@ -77,12 +76,14 @@ class Tracer:
         on_observation: Callable[[Observation], None] | None = None,
     ) -> None:
         self._followed = Followed(model, masters)
-        self._every = _at_least_one("every", every)
+        self._every = every = whole_number("every", every, 1)
         self._source = source(importance, model, probe, every, sharded=self._followed.sharded)
         if histogram_every is None:
             histogram_every = self._source.histogram_every(self._followed.elements)
-        self._histogram_every = _at_least_one("histogram_every", histogram_every)
+        self._histogram_every = whole_number("histogram_every", histogram_every, 1)
         self._anchors = Anchors(self._followed, anchors, every, exact_directness)
+        if on_observation is not None and not callable(on_observation):
+            raise TraceError(f"on_observation is {on_observation!r}; give a function, or None")
         self._on_observation = on_observation
         self._recording = Recording.empty(
             self._followed.names, self._followed.sizes, every, importance, self._anchors.exact
@@ -204,7 +205,8 @@ class Tracer:
             return
         self._opened = False
         self._observed += 1
-        row = step, self._learning_rates(), self._histogram, self._moved_unobserved()
+        rates = first_defined([watched.learning_rates for watched in self._watched])
+        row = step, rates, self._histogram, self._displaced_unread(step)
         self._staged.append(row)
         if self._on_observation is not None:
             self._on_observation(self._observe())
@@ -229,27 +231,22 @@ class Tracer:
                         part.statistics[row][:, _IMPORTANCE] = np.nan
         self._recording.extend(steps, learning_rates, with_histogram, displacements, parts)
 
-    def _moved_unobserved(self) -> dict[int, list[float]]:
-        """Return the displacements of tensors that this observation left alone, which may have
-        moved at the steps between two observations.
+    def _displaced_unread(self, step: int) -> dict[int, list[float]]:
+        """Return the displacements of tensors that the observation of a step left alone, where they
+        may not be what they were: the tensors may have moved at the steps between two observations,
+        and be NaN where an anchor is new.
         """
         known = self._snapshots.before
-        if self._every == 1 or not self._anchors.origins:
+        stood_still = self._every == 1 and step not in self._anchors.exact
+        if stood_still or not self._anchors.origins:
             return {}
         if sum(len(watched.read_last) for watched in self._watched) == len(known):
             return {}
         read = {position for watched in self._watched for position in watched.read_last}
         return {i: self._anchors.displacements(i) for i in known if i not in read}
 
-    def _learning_rates(self) -> FloatArray:
-        rates = self._watched[0].learning_rates
-        for watched in self._watched[1:]:
-            rates = np.where(np.isnan(rates), watched.learning_rates, rates)
-        return rates
-
     def _observe(self) -> Observation:
-        self._flush()
-        return Observation.last_of(self._recording.tail(TRAILING))
+        return Observation.last_of(self.recorded(self._step - self._every))
 
     # ---- what was seen
 
@@ -265,13 +262,31 @@ class Tracer:
         """
         return self._observe() if self._observed else None
 
+    def recorded(self, step: int = 0) -> Trace:
+        """Return what was observed from this step on, behind the observations that enter its
+        scores: the trailing 50, and those back to the last histogram. No parameter is read, and no
+        process waits for another: there are no sketches or lists of single parameters, and where
+        parameters are sharded it is of this process's part of them.
+
+        The cost doesn't grow with the run. Raises TraceError if ``step`` is no whole number.
+        """
+        step = whole_number("step", step)
+        self._flush()
+        return self._recording.since(step)
+
     def trace(self) -> Trace:
         """Return all that was observed so far; later steps don't change it.
+
+        It is of whole rounds. Where the parameters are now is read for what follows the last
+        anchor, the sketch of the end and the list of those that moved most; in the middle of a
+        round of several optimisers, which have moved only some of them, both are left out. Call it
+        between steps: a closure sees parameters that its optimiser may be trying out.
 
         Where parameters are sharded every process must call it, and each gets the whole.
         """
         self._flush()
-        return self._anchors.complete(self._followed.whole(self._recording.trace()), self._step)
+        whole = self._followed.whole(self._recording.trace())
+        return self._anchors.complete(whole, None if self._stepped else self._step)
 
     def close(self) -> None:
         """Stop watching and let go of the copies of parameters; the trace stays. Closing twice is
@@ -334,29 +349,13 @@ class Tracer:
         """Go on from what `state_dict` returned, before the next step.
 
         Raises TraceError if it was made for other parameters or with other settings than this
-        tracer's.
+        tracer's, or is damaged; the tracer then goes on as if it had never been given.
         """
-        if not isinstance(state, dict) or not set(state) >= _STATE:
-            raise TraceError(
-                f"not the state of a tracer: it must be a dict with {', '.join(sorted(_STATE))}"
-            )
-        ours, theirs = self._identity(), state["identity"]
-        for name, value in ours.items():
-            if theirs.get(name) != value:
-                raise TraceError(
-                    f"the state was saved with {name} {theirs.get(name)!r}; "
-                    f"this tracer has {value!r}"
-                )
-        arrays = {name: tensor.numpy(force=True) for name, tensor in state["arrays"].items()}
-        try:
-            recording = Recording(from_arrays(Trace, theirs, arrays))
-        except (KeyError, TypeError, ValueError) as error:
-            raise TraceError(f"the state is damaged ({error}); resume from another") from error
         # What may refuse the state comes first: a refused one changes nothing.
-        self._anchors.load_state_dict(state["anchors"])
-        self._source.load_state_dict(state["source"])
-        self._recording = recording
-        self._step = state["step"]
+        saved = read_saved(state, self._identity(), self._followed, self._anchors, self._source)
+        self._anchors, self._source = saved.anchors, saved.source
+        self._recording = saved.recording
+        self._step = saved.step
         self._due = self._step % self._every == 0
         self._observed = len(self._recording)
         self._opened = False
@@ -383,9 +382,3 @@ def _runs(frame: FrameType, inner: FrameType | None) -> bool:
     while inner is not None and inner is not frame:
         inner = inner.f_back
     return inner is frame
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise TraceError(f"{name} is {value!r}; it must be a whole number from 1")
-    return value

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from trace_core import CHANGE_RATES, EXPLAINABILITIES, Trace, TraceError, Tracer
+from trace_core.followed import Followed
 from trace_core.integrations.tensorboard import TensorBoardWriter
 
 STEPS = 70
@@ -113,6 +114,31 @@ def test_what_is_written_live_is_what_the_trace_says(
     assert_equal(found, tracer.trace(), 0.3)
     assert "traceability_layers/change_rate_rms/the-model" in found
     assert len(found["traceability/change_rate_rms"]) == len(tracer.trace())
+
+
+@pytest.mark.parametrize("settings", [{}, {"exact_directness": False}])
+def test_writing_reads_no_parameter_and_waits_for_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, bool]
+) -> None:
+    tracer = train(**settings)
+
+    def refuse(*_: object) -> Tensor:
+        raise AssertionError("a parameter was read")
+
+    with TensorBoardWriter(tracer, tmp_path) as writer, monkeypatch.context() as patched:
+        for name in ("local", "whole"):
+            patched.setattr(Followed, name, refuse)
+        writer.write()
+        with pytest.raises(AssertionError, match="was read"):
+            tracer.trace()
+    assert_equal(read(tmp_path), tracer.trace())
+
+
+@pytest.mark.parametrize("given", ["trace.npz", None])
+def test_what_is_no_source_is_named(tmp_path: Path, given: object) -> None:
+    with pytest.raises(TraceError, match=r"source is a .*; give the Tracer, or a Trace"):
+        TensorBoardWriter(given, tmp_path / "events")
+    assert not (tmp_path / "events").exists()
 
 
 def test_a_finished_trace_is_written_afterwards(tmp_path: Path) -> None:

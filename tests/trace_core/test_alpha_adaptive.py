@@ -129,7 +129,7 @@ def test_wrong_arguments_are_refused():
         adaptive_alphas([0.1], [0.2], "cross_validated")
     with pytest.raises(TraceError, match=r"one length, got shapes \(2,\) and \(1,\)"):
         adaptive_alphas([0.1, 0.2], [0.2], "std")
-    with pytest.raises(TraceError, match="window is 1: it must hold at least 2"):
+    with pytest.raises(TraceError, match="window is 1; it must be a whole number from 2"):
         adaptive_alphas([0.1], [0.2], "std", window=1)
 
 

@@ -264,3 +264,90 @@ def test_the_angular_update_is_the_angle():
         angles.append(torch.arccos(before @ after / before.norm() / after.norm()).item())
     assert tracer.trace().angular_update() == pytest.approx(angles, rel=1e-5)
     assert np.isnan(tracer.trace().rows(0, 0).angular_update()).all()
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_tensor_that_diverged_and_rests_stays_displaced_by_nan(name, every, several):
+    torch.manual_seed(0)
+    model = nn.ModuleList([nn.Linear(4, 3), nn.Linear(4, 3)])
+    groups = [part.parameters() for part in model] if several else [model.parameters()]
+    optimizers = [torch.optim.SGD(group, lr=0.1) for group in groups]
+    with passes(name):
+        tracer = Tracer(model, optimizers, every=every, anchors=(0, 8))
+        for step in range(16):
+            model.zero_grad()
+            for part in model if step < 4 else model[:1]:
+                part(torch.randn(8, 4)).square().mean().backward()
+            if step == 3:
+                model[1].weight.grad[0, 0] = torch.nan
+            for optimizer in optimizers[: 2 if step < 4 or not several else 1]:
+                optimizer.step()
+            if several and step >= 4:
+                tracer.state_dict()  # which ends the round
+    trace = tracer.trace()
+    assert trace.steps.tolist() == list(range(0, 16, every))
+    rested = trace.tensor("1.weight").statistics[:, 0, DISPLACEMENT:]
+    apart = trace.tensor("1.bias").statistics[:, 0, DISPLACEMENT:]
+    late = trace.steps >= 3
+    assert np.isnan(rested[late, 0]).all()
+    assert np.isfinite(rested[~late, 0]).all()
+    assert np.isnan(rested[:, 1]).all()
+    assert (apart[trace.steps >= 8, 1] == 0).all()
+    np.testing.assert_array_equal(apart[trace.steps >= 4, 0], apart[-1, 0])
+    assert apart[-1, 0] > 0
+    with pytest.raises(TraceError, match=r"displacement of tensor '1.weight' from step 8 is not"):
+        trace.window(8, 16).stability("directness")
+    assert math.isfinite(trace.window(8, 16).layer("0").stability("directness"))
+    assert np.isnan(trace.window(8, 16).scores(1.0, stability="directness")).all()
+
+
+def test_sketches_that_diverged_have_no_distance():
+    model = mlp().eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    tracer = Tracer(model, optimizer, anchors=(0, 4), exact_directness=False)
+    train(model, optimizer, 4)
+    with torch.no_grad():
+        model[3].bias.fill_(torch.nan)
+    model[3].bias.requires_grad_(False)
+    with pytest.raises(TraceError, match=r"displacement of tensor '3.bias' from step 0 is not"):
+        tracer.trace().stability("directness")
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_trace_in_the_middle_of_a_round_is_of_whole_rounds(every, exact):
+    torch.manual_seed(0)
+    model = mlp().eval()
+    first, second = (torch.optim.SGD(model[layer].parameters(), lr=0.1) for layer in (0, 3))
+    settings = {"every": every, "anchors": (0, 4), "exact_directness": exact}
+    tracer = Tracer(model, [first, second], **settings)
+
+    def backward():
+        model.zero_grad()
+        nn.functional.cross_entropy(model(torch.eye(INPUTS)), torch.arange(16) % 3).backward()
+
+    for step in range(7):
+        before = tracer.trace()
+        backward()
+        first.step()
+        middle = tracer.trace()
+        second.step()
+        after = tracer.trace()
+        assert middle.steps.tolist() == before.steps.tolist()
+        np.testing.assert_array_equal(middle.statistics, before.statistics)
+        anchors = [anchor for anchor in (0, 4) if anchor <= step]
+        ends = [] if step + 1 in anchors else [step + 1]
+        assert middle.sketch_steps.tolist() == ([] if exact else anchors)
+        assert after.sketch_steps.tolist() == ([] if exact else [*anchors, *ends])
+        spans = [{(each.start, each.stop) for each in t.top_elements()} for t in (middle, after)]
+        passed = {(0, 4)} if step >= 4 else set()
+        assert spans[0] == (passed if exact else set())
+        assert spans[1] == (passed | {(anchors[-1], step + 1)} if exact else set())
+    backward()
+    first.step()
+    tracer.close()  # ends the round, in which the second rests
+    closed = tracer.trace()
+    assert closed.steps.tolist() == list(range(0, 8, every))
+    assert closed.sketch_steps.tolist() == ([] if exact else [0, 4, 8])

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from trace_core import Trace, TraceError, Tracer
 from trace_core.statistics import DISPLACEMENT, Statistic
 from trace_core.storage import to_arrays
+from trace_core.top import TopLists
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
@@ -252,6 +254,23 @@ def test_the_live_observation_is_the_traces_last(histogram_every):
     assert seen[-1].score(0.3) == tracer.latest.score(0.3)
     with pytest.raises(TraceError, match="did you mean 'gini'"):
         seen[-1].score(explainability="ginni")
+
+
+def test_what_is_recorded_reaches_back_as_far_as_scores_do():
+    tracer = Tracer(*(made := make()), every=2, histogram_every=60)
+    assert len(tracer.recorded()) == 0
+    train(*made, 160)
+    trace = tracer.trace()
+    assert_same(tracer.recorded(), replace(trace, top=TopLists.none()))
+    for step, first in ((158, 30), (119, 11), (118, 0), (1, 0), (400, 31)):
+        part = tracer.recorded(step)
+        assert part.steps.tolist() == trace.steps[first:].tolist()
+        new = np.flatnonzero(trace.steps >= step)
+        for alpha in (0.0, 0.3, 1.0):
+            wanted = trace.scores(alpha)[new]
+            np.testing.assert_allclose(part.scores(alpha)[new - first], wanted, rtol=1e-12)
+    with pytest.raises(TraceError, match=r"step is 1\.5; it must be a whole number"):
+        tracer.recorded(1.5)
 
 
 def test_what_was_handed_out_stays():

@@ -1,6 +1,6 @@
 """Importance c of single parameters (design §4.3): which estimators there are, and what each needs.
 
-`ELEMENTWISE` are functions of θ and of the gradient that made the step. `PROBED` run the model on a
+`IMPORTANCES` are functions of θ and of the gradient that made the step. `PROBED` run the model on a
 `Probe`, apart from the training, which they leave as it is to the bit. `SynapticIntelligence`
 accumulates along the steps. `ESTIMATORS` says what each costs.
 """
@@ -27,7 +27,6 @@ from trace_core.importance.synaptic_intelligence import SynapticIntelligence
 from trace_core.importance.units import UNITS
 
 __all__ = [
-    "ELEMENTWISE",
     "ESTIMATORS",
     "IMPORTANCES",
     "PROBED",
@@ -45,9 +44,6 @@ __all__ = [
 
 ProbedImportance = Callable[..., dict[str, Tensor]]
 """(model, probe, **options) → c ≥ 0 of each trainable parameter by name, in its shape."""
-
-ELEMENTWISE = IMPORTANCES
-"""Estimators from θ and g, by name; the same mapping as `IMPORTANCES`."""
 
 PROBED: dict[str, ProbedImportance] = {
     "fisher": fisher,
@@ -75,7 +71,7 @@ class Needs:
 
 
 ESTIMATORS: dict[str, Needs] = {
-    **dict.fromkeys(ELEMENTWISE, Needs()),
+    **dict.fromkeys(IMPORTANCES, Needs()),
     "synaptic_intelligence": Needs(copies=2),
     "fisher": Needs(forwards="B", backwards="B", probe=True),
     "mas": Needs(forwards="B", backwards="B", probe=True),

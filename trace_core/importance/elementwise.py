@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trace_core.errors import TraceError
+from trace_core.errors import TraceError, require_kind
 
 ElementwiseImportance = Callable[[Tensor, Tensor], Tensor]
 """(θ, g) → c: flat float64 tensors of one length and device; c ≥ 0, a new tensor, no random
@@ -21,7 +21,10 @@ IMPORTANCES: dict[str, ElementwiseImportance] = {}
 
 
 def importance_estimator(name: str) -> Callable[[ElementwiseImportance], ElementwiseImportance]:
-    """Register an estimator under ``name``: a decorator. Raises TraceError if the name is taken."""
+    """Register an estimator under ``name``: a decorator. Raises TraceError if the name is taken, or
+    none is given.
+    """
+    require_kind("name", name, str, 'give the estimator a name: @importance_estimator("mine")')
 
     def register(estimator: ElementwiseImportance) -> ElementwiseImportance:
         if name in IMPORTANCES:

@@ -24,7 +24,7 @@ from __future__ import annotations
 from torch import nn
 
 from trace_core.importance.per_sample import Estimate, mean_over_samples
-from trace_core.importance.probe import Probe
+from trace_core.importance.probe import Probe, require_probe
 
 
 def fisher(
@@ -39,7 +39,7 @@ def fisher(
     return mean_over_samples(
         model,
         probe,
-        probe.scalar_loss,
+        require_probe(probe).scalar_loss,
         lambda gradient: gradient.square(),
         method=method,
         chunk=chunk,

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.utils._pytree import tree_map
 
-from trace_core.errors import TraceError, require_known
-from trace_core.importance.probe import Probe, at_least_single, trainable
+from trace_core.errors import TraceError, require_known, whole_number
+from trace_core.importance.probe import Probe, at_least_single, require_probe, trainable
 from trace_core.importance.undisturbed import undisturbed
 
 METHODS = ("auto", "vmap", "loop")
@@ -83,8 +83,9 @@ def mean_over_samples(
     method or a chunk under 1, and for ``vmap`` where it can't trace the model.
     """
     require_known(method, METHODS, "method")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise TraceError(f"chunk is {chunk!r}; it must be a whole number from 1")
+    if chunk is not None:
+        chunk = whole_number("chunk", chunk, 1)
+    require_probe(probe)
     named = trainable(model)
     if chunk is None:
         chunk = max(1, GRADIENTS_HELD // max(1, sum(tensor.numel() for tensor in named.values())))

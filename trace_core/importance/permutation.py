@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trace_core.errors import TraceError
+from trace_core.errors import whole_number
 from trace_core.importance.probe import Probe
 from trace_core.importance.units import rises, spread
 
@@ -31,11 +31,10 @@ def permutation_rises(
     `trace_core.names.block_of`); of each, the trainable tensors, each shuffled within itself.
     seed: of a generator of its own; the same seed gives the same shuffles at every call.
 
-    Raises TraceError for another unit, or for ``repeats`` under 1.
+    Raises TraceError for another unit, for ``repeats`` under 1, or a seed that is no whole number.
     """
-    if not isinstance(repeats, int) or repeats < 1:
-        raise TraceError(f"repeats is {repeats!r}; it must be a whole number from 1")
-    generator = torch.Generator().manual_seed(seed)
+    repeats = whole_number("repeats", repeats, 1)
+    generator = torch.Generator().manual_seed(whole_number("seed", seed))
 
     def shuffle(weight: Tensor, values: Tensor) -> None:
         # Drawn on the processor, so that the shuffles don't depend on the device.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from trace_core.errors import TraceError
+from trace_core.errors import TraceError, require_kind
 
 LABELS = ("labels", "label")
 """Keys of a dict batch that aren't passed to the model by default."""
@@ -98,6 +98,13 @@ class Probe:
         return loss
 
 
+def require_probe(probe: Probe) -> Probe:
+    """Return the probe; raises TraceError for what is none."""
+    return require_kind(
+        "probe", probe, Probe, "give the samples and their loss: Probe(batch, loss)"
+    )
+
+
 def output_tensor(outputs: Any) -> Tensor:
     """Return the tensor among a model's outputs: themselves, or their ``logits``.
 
@@ -118,8 +125,9 @@ def trainable(model: nn.Module) -> dict[str, Tensor]:
     """Return the parameters that are estimated, by name: those with ``requires_grad``; tied ones
     once, under their first name.
 
-    Raises TraceError if there are none.
+    Raises TraceError if there are none, and for what is no model.
     """
+    require_kind("model", model, nn.Module, "give a torch.nn.Module")
     named: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
     if not named:
         raise TraceError(

@@ -18,14 +18,13 @@ observed step stands for k: the integral is estimated from every k-th step, not 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trace_core.errors import TraceError
+from trace_core.errors import TraceError, positive
 from trace_core.importance.probe import at_least_single
 
 XI = 1e-3
@@ -40,9 +39,7 @@ class SynapticIntelligence:
     """
 
     def __init__(self, xi: float = XI) -> None:
-        if not (math.isfinite(xi) and xi > 0):
-            raise TraceError(f"xi is {xi!r}; it must be a positive number")
-        self.xi = float(xi)
+        self.xi = positive("xi", xi)
         self._omega: dict[str, Tensor] = {}
         self._origins: dict[str, Tensor] = {}
 
@@ -116,13 +113,21 @@ class SynapticIntelligence:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned. Raises TraceError for another mapping or ξ."""
+        """Go on from what `state_dict` returned. Raises TraceError for another ξ, and for what it
+        doesn't return, and stays as it is then.
+        """
         if not isinstance(state, Mapping) or not {"xi", "omega", "origins"} <= set(state):
             raise TraceError("not the state of synaptic intelligence: it has xi, omega, origins")
         if state["xi"] != self.xi:
             raise TraceError(f"the state was saved with xi {state['xi']}; here it is {self.xi}")
-        self._omega = {name: omega.clone() for name, omega in state["omega"].items()}
-        self._origins = {name: origin.clone() for name, origin in state["origins"].items()}
+        omega, origins = state["omega"], state["origins"]
+        if not _alike(omega, origins):
+            raise TraceError(
+                "the state of synaptic intelligence is damaged: omega and origins must be dicts of "
+                "the same tensors by name, of the same shapes, omega at least in float32"
+            )
+        self._omega = {name: tensor.clone() for name, tensor in omega.items()}
+        self._origins = {name: tensor.clone() for name, tensor in origins.items()}
 
     def _take_up(self, name: str, parameter: Tensor) -> None:
         """Anchor a parameter that isn't yet, and follow one to its device."""
@@ -140,6 +145,21 @@ class SynapticIntelligence:
         elif origin.device != parameter.device:
             self._origins[name] = origin.to(parameter.device)
             self._omega[name] = self._omega[name].to(parameter.device)
+
+
+def _alike(omega: object, origins: object) -> bool:
+    """Whether these are what is kept of some parameters."""
+    if not isinstance(omega, Mapping) or not isinstance(origins, Mapping):
+        return False
+    return omega.keys() == origins.keys() and all(
+        isinstance(name, str)
+        and isinstance(ours, Tensor)
+        and isinstance(origin, Tensor)
+        and ours.shape == origin.shape
+        and origin.is_floating_point()
+        and ours.dtype == at_least_single(origin)
+        for (name, ours), origin in zip(omega.items(), map(origins.get, omega), strict=True)
+    )
 
 
 def _in_dtype(tensors: list[Tensor], like: list[Tensor]) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trace_core.errors import look_up
-from trace_core.importance.probe import Probe, at_least_single, trainable
+from trace_core.importance.probe import Probe, at_least_single, require_probe, trainable
 from trace_core.importance.undisturbed import undisturbed
 from trace_core.names import block_of, layer_of
 
@@ -35,6 +35,7 @@ def rises(
     generators as they were. The weights are written in place and are as before at the end, to the
     bit, also after an error. O(largest unit) memory.
     """
+    require_probe(probe)
     named = trainable(model)
     baseline = _loss(model, probe)
     found = {}

@@ -11,6 +11,7 @@ import numpy as np
 
 from trace_core.change_rate import CHANGE_RATES
 from trace_core.concentration import EXPLAINABILITIES
+from trace_core.errors import require_kind
 from trace_core.integrations.extras import needs
 from trace_core.integrations.scalars import CHANGE_RATE, checked_alpha, tag
 from trace_core.stability import TRAILING, steadiness
@@ -25,7 +26,9 @@ with needs("tensorboard"):
 class TensorBoardWriter:
     """Writes the observations of ``source`` as TensorBoard scalars, at their optimiser steps.
 
-    source: a tracer, from which each `write` takes what is new; or a trace.
+    source: a tracer, from which each `write` takes what is new, without reading a parameter; or a
+        trace. Of sharded parameters a tracer knows this process's part: for the whole, give what
+        `Tracer.trace` returns.
     to: the folder of the events, or a ``SummaryWriter`` that is open already (torch's, or one with
         its ``add_scalar`` and ``flush``), which stays open.
     alpha: weight of the stability in the score.
@@ -36,7 +39,7 @@ class TensorBoardWriter:
     What is undefined at a step is left out there. TensorBoard keeps float32.
 
     A context manager: on leaving it, what isn't written yet is written. Raises TraceError if alpha
-    is outside [0, 1].
+    is outside [0, 1], or if the source is neither.
     """
 
     def __init__(
@@ -46,11 +49,12 @@ class TensorBoardWriter:
         *,
         alpha: float = 0.5,
     ) -> None:
-        self._source = source
+        wanted = "give the Tracer, or a Trace"
+        self._source = require_kind("source", source, Tracer | Trace, wanted)
         self._alpha = checked_alpha(alpha)
         self._owns = isinstance(to, str | PathLike)
         self._events = SummaryWriter(fspath(to)) if isinstance(to, str | PathLike) else to
-        self._written = 0
+        self._next = 0
 
     def write(self) -> None:
         """Write the observations made since the last time.
@@ -58,19 +62,14 @@ class TensorBoardWriter:
         O((new observations + 50 + those since the last histogram) × tensors), however long the
         trace is.
         """
-        trace = self._source if isinstance(self._source, Trace) else self._source.trace()
-        start, self._written = self._written, len(trace)
-        if start == self._written:
+        trace = self._source
+        if isinstance(trace, Tracer):
+            trace = trace.recorded(self._next)
+        start = int(np.searchsorted(trace.steps, self._next))
+        if start == len(trace):
             return
-        # What lies before the new ones and enters their values: the trailing window, and the
-        # histogram from which the score's concentration is carried on.
-        histograms = trace.histogram.observations
-        carried = int(np.searchsorted(histograms, start, side="right")) - 1
-        first = max(0, start - TRAILING + 1)
-        if carried >= 0:
-            first = min(first, int(histograms[carried]))
-        part = trace.rows(first, len(trace))
-        for name, values in _values(part, start - first, self._alpha):
+        self._next = int(trace.steps[-1]) + 1
+        for name, values in _values(trace, start, self._alpha):
             for step, value in zip(trace.steps[start:], values, strict=True):
                 if not math.isnan(value):
                     self._events.add_scalar(name, float(value), int(step))
