@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sweeps import records
@@ -27,16 +27,22 @@ if TYPE_CHECKING:
 REPLAY_SECONDS = 0.1
 """How long one call may answer replays while workers run, whose results wait meanwhile."""
 
+STARTS = 3
+"""How many workers a training is given to, of which each is lost before it has begun."""
+
 FLUSH_SECONDS = 0.5
 """What a driver that is killed may lose of the study: it is asked and told again."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A training for a worker, and the number of the trial on whose behalf it is made."""
+    """A training for a worker, the number of the trial on whose behalf it is made, and how many
+    workers were given it.
+    """
 
     training: Training
     trial: int
+    starts: int = 1
 
 
 @dataclass
@@ -156,11 +162,16 @@ class Conductor:
             del self._running[runner]
             self._settle(record)
 
-    def died(self, runner: str, message: str) -> None:
-        """A worker was lost with its training: that is a FAILED record, unless it had finished."""
+    def died(self, runner: str, message: str, *, begun: bool = True) -> None:
+        """A worker was lost with its training: that is a FAILED record, unless it had finished. One
+        that was lost before its training had ``begun`` gives it back, some times.
+        """
         work = self._running.pop(runner, None)
         self._unexplained.discard(runner)
         if work is None:
+            return
+        if not begun and work.starts < STARTS:
+            self._queue.appendleft(replace(work, starts=work.starts + 1))
             return
         record = records.load(self.run, work.training.training_id)
         if record is None and self.stopping:

@@ -62,10 +62,16 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
     """The actor: trains what it is given, slice by slice, and writes trace and record itself."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take a training; the imports cost seconds, once per actor."""
+        """Take the first training; the imports cost seconds, once per actor."""
         for folder in config["import_path"]:
             if folder not in sys.path:
                 sys.path.insert(0, folder)
+        from sweeps.isolation import Process
+
+        self._process = Process(config["import_path"])
+        self._take(config)
+
+    def _take(self, config: dict[str, Any]) -> None:
         from sweeps.worker import Worker
 
         self._worker = Worker(
@@ -78,8 +84,17 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next training on the same warm actor."""
-        self.setup(new_config)
+        if not self._worker.ended:
+            self._leave()
+        self._take(new_config)
         return True
+
+    def _leave(self) -> None:
+        """Make the process what it was before the training, or end it: Tune then starts another,
+        and the conductor finds the training in its record.
+        """
+        if self._process.restore():
+            ray.actor.exit_actor()
 
     def cleanup(self) -> None:
         """Leave a checkpoint when the sweep is stopped in the middle of a training."""
@@ -87,11 +102,14 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train for a slice of time; once the training has ended, wait to be let go."""
-        if self._worker.ended:
+        ended = self._worker.ended
+        if ended:
             time.sleep(WAITING_SECONDS)
         else:
-            self._worker.advance(SLICE_SECONDS)
-        return {"ended": self._worker.ended}
+            ended = self._worker.advance(SLICE_SECONDS)
+            if ended:
+                self._leave()
+        return {"ended": ended}
 
 
 class _TuneSearcher(Searcher):  # type: ignore[misc]
@@ -156,7 +174,7 @@ class _Watch(tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # Not trial.get_error(): that one asks the experiment's storage, which we keep empty.
         text = Path(trial.error_file).read_text() if trial.error_file else ""
-        self._conductor.died(trial.trial_id, text)
+        self._conductor.died(trial.trial_id, text, begun=trial.trial_id in self.begun)
 
 
 class _Release(FIFOScheduler):  # type: ignore[misc]

@@ -48,14 +48,16 @@ class Worker:
         self._started = time.monotonic()
         self.ended = False
 
-    def advance(self, seconds: float) -> None:
-        """Train for about ``seconds``; ``ended`` is True once the record is stored."""
+    def advance(self, seconds: float) -> bool:
+        """Train for about ``seconds``; True once the training has ended and its record is
+        stored.
+        """
         with contextlib.redirect_stdout(self._log), contextlib.redirect_stderr(self._log):
             try:
                 if self._progress is None:
                     self._progress = self._begin()
                 if not self._progress.advance(seconds):
-                    return
+                    return False
                 record, trace = self._finished(self._progress), self._progress.trace()
             except (TrainingError, TraceError) as error:
                 record, trace = self._failed(str(error)), None
@@ -67,7 +69,9 @@ class Worker:
                 self._log.write("\n" + traceback.format_exc())
                 record, trace = self._failed(_words(error)), None
         records.save(self._run, record, trace)
+        self._progress = None
         self.ended = True
+        return True
 
     def save(self) -> None:
         """Checkpoint a training that is under way, so that stopping it costs nothing."""
