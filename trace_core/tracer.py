@@ -158,8 +158,7 @@ class Tracer:
         watched = self._watched[index]
         watched.read_groups()
         anchor = self._step in self._anchors.steps
-        if anchor or not watched.renewed():
-            self._snapshots.take(watched.positions, self._step)
+        if watched.renew(self._snapshots, self._step) or anchor:
             self._anchors.reach(self._step, self._snapshots.before)
         if not self._opened:
             self._opened = True

@@ -361,6 +361,48 @@ def started_from_zero() -> Setup:
     return plain(model, SGD(model.parameters(), lr=0.1))
 
 
+class Experts(nn.Module):
+    """Of the experts one serves each batch, or all do; the others have no gradient."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.body = nn.Linear(INPUTS, 6)
+        self.experts = nn.ModuleList(nn.Linear(6, 3) for _ in range(count))
+        self.serving: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.body(x))
+        return torch.stack([self.experts[i](hidden) for i in self.serving]).sum(0)
+
+
+def by_experts(serving: list[list[int]], optimizer: str) -> Setup:
+    model = Experts(1 + max(map(max, serving)))
+    made = plain(model, BY_OPTIMIZER[optimizer](list(model.parameters())))
+    advance = made.advance
+
+    def serve(k: int, take: Take) -> None:
+        model.serving = serving[k % len(serving)]
+        advance(k, take)
+
+    made.advance = serve
+    return made
+
+
+@setup
+def heads_in_turn() -> Setup:
+    return by_experts([[0], [1]], "sgd_foreach")
+
+
+@setup
+def heads_in_turn_fused() -> Setup:
+    return by_experts([[0], [1]], "adamw_fused")
+
+
+@setup
+def one_head_or_all() -> Setup:
+    return by_experts([[0, 1], [0], [0, 1, 2], [1]], "adamw_fused")
+
+
 class Words(nn.Module):
     """A bag of words, most of which are in no batch."""
 

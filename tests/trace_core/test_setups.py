@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -16,12 +17,22 @@ from observing import (
     look,
     passes,
 )
-from setups import BY_OPTIMIZER, SETUPS, Setup, compiled_by_inductor, lora, loss_of, scaled
+from setups import (
+    BY_OPTIMIZER,
+    SETUPS,
+    Setup,
+    by_experts,
+    compiled_by_inductor,
+    lora,
+    loss_of,
+    scaled,
+)
 from small_models import INPUTS, mlp
 from torch import nn
 
 from trace_core import Trace, TraceError, Tracer
 from trace_core.importance import Probe
+from trace_core.kernel import plan
 from trace_core.statistics import DISPLACEMENT, Statistic
 from trace_core.storage import to_arrays
 
@@ -158,6 +169,68 @@ def test_every_second_step_is_seen_as_it_was(name, reader):
     assert trace.steps.tolist() == [0, 2, 4, 6]
     for row, step in enumerate(trace.steps):
         assert_seen(trace.statistics[row], hand.rows[step], 1e-6)
+
+
+# ---- gradients that come and go
+
+
+@pytest.mark.skipif("compiled" not in PASSES, reason="the kernel isn't compiled")
+def test_a_plan_is_made_once_for_each_set_of_gradients(monkeypatch):
+    made = []
+
+    class Counted(plan.Plan):
+        def __init__(self, library, positions, *rest):
+            made.append(tuple(positions))
+            super().__init__(library, positions, *rest)
+
+    monkeypatch.setattr("trace_core.watched.Plan", Counted)
+    for kept, wanted in ((4, 4), (3, STEPS)):
+        made.clear()
+        monkeypatch.setattr("trace_core.watched.PLANS", kept)
+        check(lambda: by_experts([[0], [1], [2], [3]], "adam_fused"), PASSES[:1])
+        # The least recently used goes, which is the next to come.
+        assert len(made) == wanted
+        assert len(set(made)) == 4
+
+
+@pytest.mark.skipif("compiled" not in PASSES, reason="the kernel isn't compiled")
+def test_plans_share_their_memory():
+    """What is staged, and the histograms, are as large as the largest plan needs."""
+    held = []
+    for serving in ([[3]], [[0], [1], [2], [3]]):
+        tracemalloc.start()
+        try:
+            kept = traced(lambda serving=serving: by_experts(serving, "sgd"))
+            snapshot = tracemalloc.take_snapshot()
+            del kept
+        finally:
+            tracemalloc.stop()
+        ours = snapshot.filter_traces([tracemalloc.Filter(True, plan.__file__)])
+        held.append(sum(found.size for found in ours.statistics("filename")))
+    assert held[0] > 100_000
+    assert held[1] < 1.2 * held[0]
+
+
+@pytest.mark.parametrize("reader", PASSES)
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_moves_while_it_is_frozen_is_no_step(reader, every):
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with passes(reader), Tracer(model, optimizer, every=every) as tracer:
+        for step in range(3 * every):
+            model[0].requires_grad_(step // every != 1)
+            model.zero_grad()
+            if step == every + every // 2:
+                with torch.no_grad():
+                    model[0].weight.add_(1.0)
+            before = model[0].weight.detach().clone()
+            one_step(model, optimizer, step)
+            if step == 2 * every:
+                moved = (model[0].weight - before).square().sum().item()
+    rows = tracer.trace().tensor("0.weight").statistics[:, 0]
+    assert rows[:, Statistic.COUNT].tolist() == [192, 0, 192]
+    assert rows[-1, Statistic.SQ_DELTA] == pytest.approx(moved, rel=1e-5)
 
 
 # ---- automatic mixed precision
