@@ -1,8 +1,10 @@
 """Any set-up is traced as it is: to the numbers of an oracle, and without changing a bit of it."""
 
 import io
+import os
 import shutil
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,16 +22,19 @@ from observing import (
 from setups import (
     BY_OPTIMIZER,
     SETUPS,
+    Decayed,
     Setup,
     by_experts,
     compiled_by_inductor,
     lora,
     loss_of,
     scaled,
+    with_compiled_step,
 )
 from small_models import INPUTS, mlp
 from torch import nn
 
+import trace_core
 from trace_core import Trace, TraceError, Tracer
 from trace_core.importance import Probe
 from trace_core.kernel import plan
@@ -159,6 +164,15 @@ def test_setup_lora():
     a = trace.tensor("base_model.model.0.lora_A.default.weight").statistics[:, 0]
     assert a[0, Statistic.C] == 0
     assert (a[1:, Statistic.C] > 0).all()
+
+
+def test_frozen_parameters_that_are_not_of_floating_point_are_left_out():
+    trace, hand, _ = traced(SETUPS["quantised"])
+    names = [name for name, _ in hand.setup.model.named_parameters()]
+    assert set(names) - set(trace.tensors) == {"0.weight", "0.shift"}
+    adapters = {"0.a", "0.b", "2.weight", "2.bias"}
+    active = trace.statistics[-1, :, Statistic.COUNT] > 0
+    assert {name for name, on in zip(trace.tensors, active, strict=True) if on} == adapters
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw_fused", "amp_fused", "written_through_data"])
@@ -365,6 +379,36 @@ def test_a_wrapped_model_has_the_trace_of_the_model(wrap):
         wanted, found = first(lambda model: model, **settings), first(wrap, **settings)
         assert found.tensors == wanted.tensors
         assert_same(found, wanted)
+
+
+# ---- steps that are compiled
+
+
+@pytest.mark.parametrize("settings", [{}, {"every": 2}, {"anchors": (0, 2)}])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, Decayed], ids=lambda kind: kind.__name__)
+def test_a_compiled_step_has_the_trace_of_the_step(kind, settings):
+    """And of what the tracer does, nothing is compiled."""
+    compiled: list[str] = []
+
+    def backend(graph, inputs):
+        compiled.append(graph.print_readable(print_output=False))
+        return graph.forward
+
+    def make(compiled: bool) -> Setup:
+        made = with_compiled_step(kind, backend)
+        if not compiled:
+            advance = made.advance
+            made.advance = lambda k, take: advance(k, lambda optimizer, step: take(optimizer))
+        return made
+
+    (wanted, _, expected), (found, _, left) = (
+        traced(lambda way=way: make(way), **settings) for way in (False, True)
+    )
+    assert_equal(left, expected)
+    assert_same(found, wanted)
+    assert compiled
+    ours = str(Path(trace_core.__file__).parent)
+    assert not any(f"{ours}{os.sep}" in graph for graph in compiled)
 
 
 # ---- what can't be traced
