@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from torch._C._dynamo.eval_frame import set_eval_frame
 from torch.optim import Optimizer
 
 Hook = Callable[[Optimizer, Any, Any], None]
@@ -18,7 +19,7 @@ class StepHooks:
     of the base class's. Of a step that raises, ``after`` isn't called.
 
     The two are plain functions. ``torch.compile`` leaves them alone, but not what they call: that
-    has to be under `torch.compiler.disable`, which takes some 0.4 µs a call.
+    has to be `uncompiled`.
     """
 
     def __init__(self, optimizer: Optimizer, before: Hook, after: Hook) -> None:
@@ -36,6 +37,23 @@ class StepHooks:
         """Take the hooks off; not while PyTorch calls those of a step. Twice is harmless."""
         for handle in self._handles:
             handle.remove()
+
+
+def uncompiled(call: Callable[[int], None]) -> Callable[[int], None]:
+    """Return a function that ``torch.compile`` leaves alone, and all that it calls.
+
+    As `torch.compiler.disable` does, but for what that asks of the compiler beside: 0.8 µs a call.
+    """
+    from torch._dynamo.decorators import skip
+
+    def alone(index: int) -> None:
+        compiler = set_eval_frame(None)
+        try:
+            call(index)
+        finally:
+            set_eval_frame(compiler)
+
+    return skip(alone)
 
 
 def _nests(kind: type[Optimizer]) -> bool:

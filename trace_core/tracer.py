@@ -15,7 +15,7 @@ from trace_core import kernel
 from trace_core.anchors import Anchors
 from trace_core.errors import TraceError, whole_number
 from trace_core.followed import Followed
-from trace_core.hooks import StepHooks
+from trace_core.hooks import StepHooks, uncompiled
 from trace_core.importance import Probe
 from trace_core.observation import Observation
 from trace_core.recording import Recording
@@ -125,8 +125,8 @@ class Tracer:
     # ---- at each step
 
     def _hooked(self, optimizer: Optimizer, index: int) -> StepHooks:
-        before_step = torch.compiler.disable(self._before_step)  # type: ignore[no-untyped-call]
-        after_step = torch.compiler.disable(self._after_step)  # type: ignore[no-untyped-call]
+        before_step = uncompiled(self._before_step)
+        after_step = uncompiled(self._after_step)
         alone = len(self._watched) == 1
 
         # Most steps may not be observed, and hooks that do nothing must cost nothing.
@@ -171,11 +171,12 @@ class Tracer:
         return {followed.names[i]: followed.local(i) for i in self._snapshots.before}
 
     def _after_step(self, index: int) -> None:
-        if self._watched[index].skipped():
+        watched = self._watched[index]
+        if watched.skipped():
             return
         if self._opened:
             anchor = self._step in self._anchors.steps
-            self._watched[index].read(
+            watched.read(
                 self._snapshots,
                 self._anchors.origins,
                 self._source,

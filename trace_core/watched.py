@@ -199,17 +199,18 @@ class Watched:
         plan = self._plan if same else self._plans.get(tuple(positions))
         if plan is None or plan.origins != len(origins) or not plan.fits(moving, gradients):
             return False
-        self._use(plan)
+        if plan is not self._plan:
+            self._use(plan)
         self.read_last = positions
         after = list(map(Tensor.data_ptr, moving))
         addresses = list(map(Tensor.data_ptr, gradients))
         plan.run(after, addresses, FACTORS[source.name], refresh=refresh, histogram=histogram)
-        self._note(positions, refreshed=refresh)
+        self._note(positions, after, refreshed=refresh)
         return True
 
-    def _note(self, moved: list[int], *, refreshed: bool) -> None:
-        """Take down that the step has moved these tensors, and whether the pass left in their
-        snapshots what it read.
+    def _note(self, moved: list[int], addresses: list[int], *, refreshed: bool) -> None:
+        """Take down that the step has moved these tensors, where they are, and whether the pass
+        left in their snapshots what it read.
 
         What moves without being counted, by fused optimisers or at steps that aren't observed, is
         not trusted.
@@ -217,15 +218,13 @@ class Watched:
         if not refreshed:
             self._versions = [_NEVER] * len(self._tensors)
         elif moved == self.positions:
-            self._addresses = list(map(Tensor.data_ptr, self._tensors))
-            self._versions = list(map(_version, self._tensors))
-        else:
-            among = set(moved)
-            for i, (position, tensor) in enumerate(
-                zip(self.positions, self._tensors, strict=False)
-            ):
-                if position in among:
-                    self._addresses[i], self._versions[i] = tensor.data_ptr(), tensor._version
+            self._addresses, self._versions = addresses, list(map(_version, self._tensors))
+        elif not self._followed.sharded:
+            places = dict(zip(self.positions, range(len(self.positions)), strict=True))
+            for position, address in zip(moved, addresses, strict=True):
+                place = places[position]
+                self._addresses[place] = address
+                self._versions[place] = self._tensors[place]._version
 
     def _read_anew(
         self,
@@ -260,6 +259,7 @@ class Watched:
         plan = None
         if factors is not None:
             plan = self._fitting_plan(active, before, after, origins, gradients)
+        addresses = [tensor.data_ptr() for tensor in after]
         if plan is None or factors is None:
             self._flush()
             self._collected = collect(
@@ -274,13 +274,13 @@ class Watched:
         else:
             given = [_alike(*each) for each in zip(gradients, after, plan.strides, strict=True)]
             plan.run(
-                [tensor.data_ptr() for tensor in after],
+                addresses,
                 [gradient.data_ptr() for gradient in given],
                 factors,
                 refresh=refresh,
                 histogram=histogram,
             )
-        self._note(active, refreshed=refresh and plan is not None)
+        self._note(active, addresses, refreshed=refresh and plan is not None)
 
     @property
     def full(self) -> bool:
@@ -341,13 +341,12 @@ class Watched:
                 self._members,
                 self._workspace,
             )
-        self._use(plan)
+        if plan is not self._plan:
+            self._use(plan)
         return plan
 
     def _use(self, plan: Plan) -> None:
         """Run this plan from here on, and keep the last `PLANS` that were."""
-        if plan is self._plan:
-            return
         self._flush()
         if self._plan is not None:
             self._plan.leave()
