@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ Kind = tuple[torch.Size, torch.dtype, torch.device, tuple[int, ...]]
 class Followed:
     """The T parameter tensors of a model, tied ones once, by position.
 
-    A parameter with a master copy in ``masters`` (by name) is followed there. Of a sharded model
+    A parameter with a master copy in ``masters`` (by name) is followed there. Frozen parameters
+    that aren't of floating point, as quantised weights are kept, are left out. Of a sharded model
     (FSDP2's), this process's part is followed; what several processes hold, one of them follows.
 
     Raises TraceError for a model that can't be traced. Warns where parameters of 16 bits have no
@@ -34,7 +35,11 @@ class Followed:
         _require_no_flat_parameters(model)
         masters = {} if masters is None else masters
         require_kind("masters", masters, Mapping, "give {name of the parameter: tensor}")
-        named = {plain_name(name): tensor for name, tensor in bare(model).named_parameters()}
+        named = {
+            name: tensor
+            for name, tensor in _named(model)
+            if tensor.is_floating_point() or tensor.requires_grad or name in masters
+        }
         self.names = tuple(named)
         for name, master in masters.items():
             require_known(name, self.names, "parameter in masters")
@@ -130,6 +135,11 @@ class Followed:
                 f"{_describe(self._kinds[position])} when the tracer was made; make the tracer "
                 f"after such changes"
             )
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in bare(model).named_parameters():
+        yield plain_name(name), tensor
 
 
 def _kind(tensor: Tensor) -> Kind:
