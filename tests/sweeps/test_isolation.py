@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 from inprocess import small
 
-from sweeps import records
 from sweeps.candidate import Candidate, Training
 from sweeps.config import SweepConfig
 from sweeps.run_directory import RunDirectory
@@ -38,7 +34,7 @@ def good(shape, width: int = 8):
     KEPT.append(COUNT)
     scale = COUNT + len(KEPT) + len(os.environ.get("LEFT", "")) + torch.ones(1).element_size()
     scale += float(np.float64(random.random())) + float(np.random.rand()) + float(torch.rand(1))
-    scale += torch.get_num_threads() + len(os.getcwd()) + ("/left" in sys.path)
+    scale += torch.get_num_threads() + (os.getcwd() == "/") + ("/left" in sys.path)
     model = nn.Sequential(nn.Linear(shape.input_shape[0], width), nn.Tanh(), nn.Linear(width, 3))
     with torch.no_grad():
         model[0].weight.mul_(scale / 10)
@@ -132,28 +128,35 @@ def configuration(**changes: Any) -> dict[str, Any]:
     return small(replicates=1, **changes)
 
 
-def alone(folder: Path, training: str) -> dict[str, bytes]:
-    """What a training gives in a process of its own, less what names its run."""
-    script = """
-    import sys
-    sys.path.insert(0, sys.argv[1])
-    from pathlib import Path
-    from sweeps.candidate import Training
-    from sweeps.worker import Worker
-    training = Training.from_json(sys.argv[3])
-    Worker(Path(sys.argv[2]), sys.argv[3], training.training_id, 0, "alone").advance(1e9)
-    """
+ALONE = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from sweeps.candidate import Training
+from sweeps.worker import Worker
+for text in sys.argv[3:]:
+    process = os.fork()
+    if not process:
+        training = Training.from_json(text)
+        Worker(Path(sys.argv[2]), text, training.training_id, 0, "alone").advance(1e9)
+        os._exit(0)
+    os.waitpid(process, 0)
+"""
+
+
+def alone(folder: Path, trainings: list[Training]) -> list[dict[str, Any]]:
+    """What trainings give in a process each, which nothing else has used."""
     run = folder / "alone"
-    run.mkdir(exist_ok=True)
+    run.mkdir()
     subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(folder), str(run), training],
+        [sys.executable, "-c", ALONE, str(folder), str(run), *(t.to_json() for t in trainings)],
         check=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    return outcome(RunDirectory(run), Training.from_json(training).training_id)
+    return [outcome(RunDirectory(run), training.training_id) for training in trainings]
 
 
 def outcome(run: RunDirectory, training_id: str) -> dict[str, Any]:
+    """What came of a training, less what names its run."""
     record = json.loads(run.record(training_id).read_text())
     assert record["state"] == "COMPLETE", record
     return {name: record[name] for name in ("history", "metric_test", "steps", "parameters")} | {
@@ -168,7 +171,7 @@ def test_the_next_training_on_an_actor_gives_what_it_gives_alone(
     write_module(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     hows = list(REASONS)
-    # Untidy and good trainings take turns on one worker: the grid is walked through in order.
+    # Untidy and good trainings take turns on one worker.
     points = [
         point
         for i, how in enumerate(hows)
@@ -190,21 +193,17 @@ def test_the_next_training_on_an_actor_gives_what_it_gives_alone(
     run = create(config, tmp_path / "run", [str(tmp_path)])
     result = drive(run, config, workers=1, import_path=[str(tmp_path)])
     assert result.complete
-    trials = read_trials(run)
-    for (architecture, value), trial in zip(points, trials, strict=True):
+    good = []
+    for (architecture, value), trial in zip(points, read_trials(run), strict=True):
         candidate, _ = Candidate.from_parameters(config, trial.parameters)
-        training = Training(candidate, 0)
+        reason = REASONS[str(value)] if architecture.endswith(":untidy") else None
+        assert trial.state == ("FAILED" if reason else "COMPLETE"), (value, trial.details)
+        assert (reason or "") in trial.details["reason"]
         if architecture.endswith(":good"):
-            assert trial.state == "COMPLETE"
-            assert outcome(run, training.training_id) == alone(tmp_path, training.to_json()), value
-        elif REASONS[str(value)] is None:
-            assert trial.state == "COMPLETE", value
-        else:
-            assert trial.state == "FAILED"
-            assert REASONS[str(value)] in trial.details["reason"], trial.details
-            record = records.load(run, training.training_id)
-            assert record is not None
-            assert record.state == "FAILED"
+            good.append(Training(candidate, 0))
+    assert len(good) == len(hows)
+    for training, wanted in zip(good, alone(tmp_path, good), strict=True):
+        assert outcome(run, training.training_id) == wanted
 
 
 def fixed(points: list[tuple[str, Any]]) -> list[dict[str, Any]]:
