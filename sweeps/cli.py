@@ -315,7 +315,14 @@ def _drive(
             import_path=import_path,
             on_progress=display.update,
         )
-    if not result.complete:
+    if result.limit:
+        done = settings.trials - result.open
+        click.echo(
+            f"The {result.limit} of its limits is over after {done} of {settings.trials} trials. "
+            f"Go on with: {again}",
+            err=True,
+        )
+    elif not result.complete:
         code = STOPPED if result.terminated else INTERRUPTED
         word = "stopped" if result.terminated else "interrupted"
         done = settings.trials - result.open

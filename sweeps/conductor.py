@@ -8,9 +8,10 @@ tell, and is asked for work by whatever executes it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,13 @@ FLUSH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Work:
-    """A training for a worker, the number of the trial on whose behalf it is made, and how many
-    workers were given it.
+    """A training for a worker, the number of the trial on whose behalf it is made, the epochs after
+    which it is judged, and how many workers were given it.
     """
 
     training: Training
     trial: int
+    reports: tuple[int, ...] = ()
     starts: int = 1
 
 
@@ -56,14 +58,18 @@ class _OpenTrial:
 
 @dataclass
 class Progress:
-    """Counts for the display. ``best`` is the model with the best validation metric so far."""
+    """Counts for the display, and the seconds that all trainings took. ``best`` is the model with
+    the best validation metric so far.
+    """
 
     target: int
     done: int = 0
     failed: int = 0
+    pruned: int = 0
     replayed: int = 0
     running: int = 0
     trained: int = 0
+    seconds: float = 0.0
     best: tuple[str, float] | None = None
 
 
@@ -71,7 +77,8 @@ class Progress:
 class Conductor:
     """Hands out trainings until ``trials`` trials were asked and told.
 
-    ``on_progress`` is called after everything that changes the counts.
+    ``on_progress`` is called after everything that changes the counts, ``on_judged`` with what
+    became of a training that may be pruned. At ``deadline``, a time of `time.monotonic`, all stops.
     """
 
     study: Study
@@ -82,6 +89,8 @@ class Conductor:
     objectives: Objectives
     progress: Progress
     on_progress: Callable[[Progress], None] = lambda progress: None
+    on_judged: Callable[[TrainingRecord], None] = lambda record: None
+    deadline: float = math.inf
     stopping: bool = False
     _queue: deque[Work] = field(default_factory=deque)
     _running: dict[str, Work] = field(default_factory=dict)
@@ -114,9 +123,24 @@ class Conductor:
         return set(self._running)
 
     @property
+    def out_of_time(self) -> bool:
+        """Whether the time is over that the sweep may take; what is under way stops as well."""
+        return time.monotonic() >= self.deadline
+
+    @property
+    def limit(self) -> str:
+        """The limit that was reached, by its key; empty while there is none."""
+        spent = self.config.limits.training_time
+        if spent is not None and self.progress.seconds >= spent:
+            return "training_time"
+        return "wall_time" if self.out_of_time else ""
+
+    @property
     def exhausted(self) -> bool:
-        """Whether no work will ever be handed out again."""
-        return self.stopping or (not self._queue and len(self.study) >= self.trials)
+        """Whether no work will ever be handed out again. While a training is under way there may
+        be: what follows from it, or itself, if its worker is lost.
+        """
+        return self.stopping or self.complete or bool(self.limit)
 
     @property
     def complete(self) -> bool:
@@ -125,14 +149,14 @@ class Conductor:
 
     def prepare(self) -> bool:
         """Answer what needs no worker, and say whether anything does."""
-        while not self._queue and len(self.study) < self.trials and not self.stopping:
+        while not self._queue and len(self.study) < self.trials and not self.exhausted:
             self._start(*self.study.ask())
             self._flush()
-        return bool(self._queue)
+        return bool(self._queue) and not self.exhausted
 
     def next(self, runner: str) -> Work | None:
         """The next training for the worker known as ``runner``; None if there is none just now."""
-        if self.stopping or len(self._running) >= self.workers:
+        if self.stopping or self.limit or len(self._running) >= self.workers:
             return None
         deadline = time.monotonic() + REPLAY_SECONDS
         while not self._queue and len(self.study) < self.trials:
@@ -174,8 +198,8 @@ class Conductor:
             self._queue.appendleft(replace(work, starts=work.starts + 1))
             return
         record = records.load(self.run, work.training.training_id)
-        if record is None and self.stopping:
-            # Whatever stops us may have taken the worker as well: that is no fault of its model.
+        if record is None and (self.stopping or self.out_of_time):
+            # Whatever stops us has stopped the worker as well: that is no fault of its model.
             return
         if record is None:
             lines = message.strip().splitlines()
@@ -193,6 +217,36 @@ class Conductor:
             )
             records.save(self.run, record)
         self._settle(record)
+
+    def pruned(self, runner: str, seen: list[dict[str, Any]]) -> None:
+        """A worker's training is stopped for good, after the evaluations by which it was judged."""
+        work = self._running[runner]
+        last = seen[-1]
+        task = self.config.task_object()
+        record = TrainingRecord(
+            training_id=work.training.training_id,
+            model_id=work.training.candidate.model_id,
+            seed=work.training.seed,
+            state="PRUNED",
+            trial=work.trial,
+            runner=runner,
+            seconds=last["seconds"],
+            reason=f"pruned after {last['epoch']} of {work.training.candidate.epochs} epochs, at "
+            f"{task.metric.name} {last['metric']:.4g}",
+            steps=last["step"],
+            metric_name=task.metric.name,
+            direction=task.metric.direction,
+            history=[{k: v for k, v in entry.items() if k != "seconds"} for entry in seen],
+        )
+        records.save(self.run, record)
+
+    def judged(self) -> Iterator[TrainingRecord]:
+        """What became of the trainings that may be pruned and have ended, trial by trial."""
+        for trial in self.study.trials():
+            for name in trial.details.get("trainings", [])[:1]:
+                record = records.load(self.run, name)
+                if record is not None and record.trial == trial.number:
+                    yield record
 
     def tick(self) -> None:
         """Settle workers that died without a word, and refresh the display."""
@@ -212,33 +266,39 @@ class Conductor:
         trial = _OpenTrial(number, candidate, alpha, trainings, {t.training_id for t in trainings})
         self._open[number] = trial
         ended = [records.load(self.run, training.training_id) for training in trainings]
+        known = [record for record in ended if record is not None]
+        for record in known:
+            trial.missing.discard(record.training_id)
+        self._decide(trial, known)
+
+    def _decide(self, trial: _OpenTrial, ended: Iterable[TrainingRecord]) -> None:
+        """Tell a trial if it is decided, given what has ended of it just now; otherwise queue what
+        it waits for. Where trainings may be pruned, the first replicate decides on the others.
+        """
+        if not trial.missing or any(record.state != "COMPLETE" for record in ended):
+            self._tell(trial)
+            return
+        first = trial.trainings[0]
+        reports = self.config.pruner.reports(trial.candidate.epochs)
+        alone = bool(reports) and first.training_id in trial.missing
         in_flight = {work.training.training_id for work in (*self._queue, *self._running.values())}
-        if not any(record is not None and record.state == "FAILED" for record in ended):
-            self._queue.extend(
-                Work(training, number)
-                for training, record in zip(trainings, ended, strict=True)
-                if record is None and training.training_id not in in_flight
-            )
-        for record in ended:
-            if record is not None:
-                self._account(trial, record)
+        self._queue.extend(
+            Work(training, trial.number, reports if training is first else ())
+            for training in ([first] if alone else trial.trainings)
+            if training.training_id in trial.missing - in_flight
+        )
 
     def _settle(self, record: TrainingRecord) -> None:
         self.progress.trained += 1
+        self.progress.seconds += record.seconds
         self._restoring.discard(record.training_id)
+        if record.seed == 0:
+            self.on_judged(record)
         for trial in list(self._open.values()):
-            self._account(trial, record)
+            if record.training_id in trial.missing:
+                trial.missing.discard(record.training_id)
+                self._decide(trial, [record])
         self._show()
-
-    def _account(self, trial: _OpenTrial, record: TrainingRecord) -> None:
-        """Note an ended training for a trial that waits for it, and tell the trial once it is
-        decided.
-        """
-        if trial.number not in self._open or record.training_id not in trial.missing:
-            return
-        trial.missing.discard(record.training_id)
-        if record.state == "FAILED" or not trial.missing:
-            self._tell(trial)
 
     def _tell(self, trial: _OpenTrial) -> None:
         del self._open[trial.number]
@@ -258,9 +318,10 @@ class Conductor:
             "metric": outcome.metric,
             "reason": records.printable(outcome.reason),
         }
-        self.study.tell(trial.number, outcome.values, details, outcome.constraint)
+        self.study.tell(trial.number, outcome.state, outcome.values, details, outcome.constraint)
         self.progress.done += 1
-        self.progress.failed += outcome.values is None
+        self.progress.failed += outcome.state == "FAILED"
+        self.progress.pruned += outcome.state == "PRUNED"
         self.progress.replayed += not own
         self.progress.best = self.objectives.best
         self._show()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
@@ -39,6 +40,7 @@ IMPORTANCES = (
 # The article's 1/N tells the number of parameters and nothing else, so nothing is ranked by it.
 CONCENTRATIONS = tuple(kind for kind in EXPLAINABILITIES if kind != "article")
 SAMPLERS = ("tpe", "random")
+PRUNERS = ("none", "asha", "hyperband", "median")
 ALPHA_SCHEMES = ("std", "entropy", "cross_validated")
 OBJECTIVES = ("stability", "explainability", "metric", "traceability", "article_score")
 
@@ -80,6 +82,61 @@ class SamplerSettings(_Section):
     seed: int = _whole(0, 0, 2**32 - 1)
 
     _check_name = field_validator("name")(one_of(SAMPLERS))
+
+
+class PrunerSettings(_Section):
+    """Which trainings are stopped early, by the validation metric of a model's first replicate.
+
+    ``grace`` epochs are trained of each. ``asha`` and ``hyperband`` judge after ``grace`` epochs
+    and after each ``reduction`` times as many, of which the best 1/``reduction`` go on; ``median``
+    after every epoch, once ``startup`` others have come as far.
+    """
+
+    name: str = _named("none", PRUNERS)
+    grace: int = _whole(1, 1)
+    reduction: int = _whole(4, 2, 100)
+    startup: int = _whole(5, 1)
+
+    _check_name = field_validator("name")(one_of(PRUNERS))
+
+    def reports(self, epochs: int) -> tuple[int, ...]:
+        """The epochs after which a training of so many epochs is judged."""
+        if self.name == "none":
+            return ()
+        if self.name == "median":
+            return tuple(range(self.grace, epochs))
+        found = []
+        epoch = self.grace
+        while epoch < epochs:
+            found.append(epoch)
+            epoch *= self.reduction
+        return tuple(found)
+
+
+_DURATION_RULE = "seconds above 0, or a time such as 90s, 10m, 1h30m"
+
+
+def _seconds(value: object) -> object:
+    seconds = value
+    if isinstance(value, str):
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value)
+        parts = [int(part or 0) for part in found.groups()] if found else []
+        seconds = sum(n * unit for n, unit in zip(parts, (3600, 60, 1), strict=False))
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ValueError(f"got {shown(value)}; must be {_DURATION_RULE}")
+    return float(seconds)
+
+
+_Seconds: TypeAlias = Annotated[float, BeforeValidator(_seconds)]
+
+
+class LimitSettings(_Section):
+    """When a sweep ends before its last trial, in seconds: ``wall_time`` since its command, and
+    ``training_time`` of all its trainings together.
+    """
+
+    wall_time: _Seconds | None = _ruled(None, _DURATION_RULE)
+    training_time: _Seconds | None = _ruled(None, _DURATION_RULE)
 
 
 class RankingSettings(_Section):
@@ -148,6 +205,10 @@ class SweepConfig(_Section):
     trials: int = _whole(40, 1)
     space: _ParsedSpace = _ruled(..., "a mapping with architecture")
     sampler: SamplerSettings = _ruled(SamplerSettings(), "a mapping with name and seed")
+    pruner: PrunerSettings = _ruled(
+        PrunerSettings(), "a mapping with name, grace, reduction and startup"
+    )
+    limits: LimitSettings = _ruled(LimitSettings(), "a mapping with wall_time and training_time")
     objectives: tuple[str, ...] = _ruled(
         ("stability", "explainability", "metric"), f"a list of {', '.join(OBJECTIVES)}"
     )
@@ -197,7 +258,7 @@ class SweepConfig(_Section):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        problems = [*_fit_problems(self), *_size_problems(self)]
+        problems = [*_fit_problems(self), *_size_problems(self), *_pruner_problems(self)]
         if problems:
             raise ProblemsError(problems)
         return self
@@ -215,6 +276,10 @@ class SweepConfig(_Section):
     def task_object(self) -> Task:
         """The task itself."""
         return get_task(self.task)
+
+    def most_epochs(self) -> int:
+        """The most epochs that a training lasts."""
+        return _ends(self, "epochs")[2]
 
     def objective_names(self) -> list[str]:
         """The objectives by their canonical names."""
@@ -312,6 +377,16 @@ def _size_problems(config: SweepConfig) -> list[str]:
         f"({batch_key} {batch}), observed every {config.tracer.every}, give {observations} "
         f"observations; steadiness needs at least {LEAST_USABLE}: more epochs, a smaller "
         "batch_size or a smaller tracer.every"
+    ]
+
+
+def _pruner_problems(config: SweepConfig) -> list[str]:
+    key, _, epochs = _ends(config, "epochs")
+    if config.pruner.name == "none" or config.pruner.grace < epochs:
+        return []
+    return [
+        f"pruner.grace: got {config.pruner.grace}; must be less than {key} ({epochs}): "
+        "a training is judged before its last epoch"
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sweeps.run_directory import RunDirectory, RunDirectoryError, write_json
 from trace_core import Trace
 
-State = Literal["COMPLETE", "FAILED"]
+State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class TrainingRecord:
     validation part) and ``metric_error`` (its standard error over the validation sample).
     ``metric_test`` is the metric on the held-out part at the end; ``examples`` how many training
     examples were seen, each as often as it was. A FAILED record has a
-    ``reason`` and the ``log_tail`` of what the training printed, and no figures.
+    ``reason`` and the ``log_tail`` of what the training printed, and no figures. A PRUNED one has a
+    reason too, and of the history the evaluations by which it was judged.
     """
 
     training_id: str

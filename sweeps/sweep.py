@@ -5,10 +5,12 @@ Ray and torch are imported only when there is a training to make.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +26,9 @@ from sweeps.run_directory import RunDirectory, write_json
 from sweeps.selection import Study
 from trace_core.durable import write_atomically
 
+ENDING_SECONDS = 2.0
+"""What a sweep takes to end, its report included, of the wall time that it may take."""
+
 PACKAGES = ("tracerank", "torch", "ray", "optuna", "pandas", "numpy", "scipy", "scikit-learn")
 
 
@@ -31,12 +36,14 @@ PACKAGES = ("tracerank", "torch", "ray", "optuna", "pandas", "numpy", "scipy", "
 class SweepResult:
     """How a sweep ended.
 
-    ``complete`` if every trial was told, else ``open`` trials are left and ``terminated`` says
-    whether SIGTERM ended it; ``counts`` as in ``ranking.json``.
+    ``complete`` if every trial was told, else ``open`` trials are left; then ``limit`` names the
+    limit that ended it, or ``terminated`` says whether SIGTERM did. ``counts`` as in
+    ``ranking.json``.
     """
 
     run: RunDirectory
     complete: bool
+    limit: str
     terminated: bool
     open: int
     counts: dict[str, int]
@@ -94,6 +101,7 @@ def drive(
     left to train. Raises RunDirectoryError if another process drives the directory, and
     ConnectionError if the cluster at ``address`` can't be reached.
     """
+    deadline = time.monotonic() + (config.limits.wall_time or math.inf) - ENDING_SECONDS
     for folder in import_path:
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -111,12 +119,15 @@ def drive(
             target=config.trials,
             done=len(told),
             failed=sum(trial.state == "FAILED" for trial in told),
+            pruned=sum(trial.state == "PRUNED" for trial in told),
+            seconds=sum(trial.details["seconds"] for trial in told),
             replayed=sum(trial.details["replayed"] for trial in told),
             best=objectives.best,
         )
         conductor = Conductor(
             study, run, config, workers, config.trials, objectives, progress, on_progress
         )
+        conductor.deadline = deadline
         try:
             conductor.adopt()
             for trial in told:
@@ -148,6 +159,7 @@ def drive(
     return SweepResult(
         run=run,
         complete=conductor.complete,
+        limit="" if conductor.complete or conductor.stopping else conductor.limit,
         terminated=conductor.stopping,
         open=config.trials - len(trials) + tally["INTERRUPTED"],
         counts=tally,

@@ -11,6 +11,7 @@ import io
 import math
 import random
 import time
+from collections.abc import Container
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -105,8 +106,10 @@ class TrainingRun:
         """Number of elements of the model's parameters, tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    def advance(self, seconds: float) -> bool:
-        """Train for about ``seconds``, at least one step; True when finished."""
+    def advance(self, seconds: float, until: Container[int] = ()) -> bool:
+        """Train for about ``seconds``, at least one step, or to the end of an epoch in ``until``;
+        True when finished.
+        """
         started = time.monotonic()
         before = self.seconds
         while not self.finished:
@@ -115,7 +118,8 @@ class TrainingRun:
             self.seconds = before + now - started
             if now - self._saved >= CHECKPOINT_SECONDS and self.step < self.total_steps:
                 self.save()
-            if now - started >= seconds:
+            epoch, batch = divmod(self.step, self._batches)
+            if now - started >= seconds or (batch == 0 and epoch in until):
                 break
         return self.finished
 

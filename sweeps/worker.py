@@ -10,7 +10,9 @@ import io
 import math
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sweeps import records
 from sweeps.candidate import Training
@@ -37,26 +39,36 @@ class _Tail(io.TextIOBase):
 class Worker:
     """Trains one training in slices and stores its trace and record when it ends."""
 
-    def __init__(self, run: Path, training: str, training_id: str, trial: int, runner: str) -> None:
+    def __init__(
+        self,
+        run: Path,
+        training: str,
+        training_id: str,
+        trial: int,
+        runner: str,
+        reports: Sequence[int] = (),
+    ) -> None:
         self._run = RunDirectory(run)
         self._training = Training.from_json(training)
         self._training_id = training_id
         self._trial = trial
         self._runner = runner
+        self._reports = reports
+        self._reported = 0
         self._progress: TrainingRun | None = None
         self._log = _Tail()
         self._started = time.monotonic()
         self.ended = False
 
     def advance(self, seconds: float) -> bool:
-        """Train for about ``seconds``; True once the training has ended and its record is
-        stored.
+        """Train for about ``seconds``, or to the end of an epoch that is to be reported; True once
+        the training has ended and its record is stored.
         """
         with contextlib.redirect_stdout(self._log), contextlib.redirect_stderr(self._log):
             try:
                 if self._progress is None:
                     self._progress = self._begin()
-                if not self._progress.advance(seconds):
+                if not self._progress.advance(seconds, self._reports):
                     return False
                 record, trace = self._finished(self._progress), self._progress.trace()
             except (TrainingError, TraceError) as error:
@@ -72,6 +84,16 @@ class Worker:
         self._progress = None
         self.ended = True
         return True
+
+    def report(self) -> dict[str, Any] | None:
+        """An evaluation that is to be reported and was not, with the seconds so far."""
+        if self._progress is None or not self._progress.history:
+            return None
+        last = self._progress.history[-1]
+        if last["epoch"] not in self._reports or last["epoch"] <= self._reported:
+            return None
+        self._reported = last["epoch"]
+        return {**last, "seconds": self._progress.seconds}
 
     def save(self) -> None:
         """Checkpoint a training that is under way, so that stopping it costs nothing."""

@@ -88,7 +88,7 @@ def _decisive(config: SweepConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in config.resolved().items()
-        if key not in ("name", "trials", "workers", "ranking")
+        if key not in ("name", "trials", "workers", "ranking", "limits")
     }
 
 
@@ -138,17 +138,21 @@ class Study:
     def tell(
         self,
         number: int,
+        state: State,
         values: Sequence[float] | None,
         details: Mapping[str, Any],
         constraint: float | None = None,
     ) -> None:
-        """End a trial: COMPLETE with ``values``, FAILED without. A constraint ≤ 0 is met."""
+        """End a trial: COMPLETE with ``values``, or PRUNED or FAILED without. A constraint ≤ 0 is
+        met.
+        """
         trial = self._asked.pop(number)
         trial.set_user_attr(DETAILS, dict(details))
         if constraint is not None:
             trial.set_constraint("floor", constraint)
         if values is None:
-            self._study.tell(trial, state=TrialState.FAIL)
+            told = TrialState.PRUNED if state == "PRUNED" else TrialState.FAIL
+            self._study.tell(trial, state=told)
         else:
             self._study.tell(trial, list(values))
 

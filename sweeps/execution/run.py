@@ -1,4 +1,4 @@
-"""Ray Tune: every training runs as a Tune trial on a reused actor. All that imports Ray.
+"""Every training as a Tune trial on a reused actor.
 
 Tune's searcher interface is the whole coupling: ``suggest`` hands out the conductor's next
 training, ``on_trial_complete`` returns it. Tune's own experiment state is never read back, so its
@@ -38,6 +38,8 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
+
+from sweeps.execution.pruning import Pruning  # noqa: E402
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
@@ -80,6 +82,7 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
             config["training_id"],
             config["trial"],
             self.trial_id,
+            config["reports"],
         )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -109,7 +112,7 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
             ended = self._worker.advance(SLICE_SECONDS)
             if ended:
                 self._leave()
-        return {"ended": ended}
+        return {"ended": ended, "report": self._worker.report()}
 
 
 class _TuneSearcher(Searcher):  # type: ignore[misc]
@@ -143,6 +146,7 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
             "training": work.training.to_json(),
             "training_id": work.training.training_id,
             "trial": work.trial,
+            "reports": work.reports,
         }
 
     def on_trial_complete(
@@ -186,8 +190,16 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
     begun on an actor of its own.
     """
 
-    def __init__(self, conductor: Conductor, searcher: _TuneSearcher, watch: _Watch) -> None:
+    def __init__(
+        self,
+        conductor: Conductor,
+        searcher: _TuneSearcher,
+        watch: _Watch,
+        pruning: Pruning | None,
+    ) -> None:
         super().__init__()
+        self._pruning = pruning
+        self._seen: dict[str, list[dict[str, Any]]] = {}
         self._conductor = conductor
         self._searcher = searcher
         self._watch = watch
@@ -195,10 +207,10 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         self._patient = True
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if self._searcher.error is not None:
+        if self._searcher.error is not None or self._conductor.out_of_time:
             return str(self.STOP)
         if not result["ended"]:
-            return str(self.CONTINUE)
+            return str(self.STOP if self._prunes(trial, result) else self.CONTINUE)
         if self._patient and not self._conductor.running <= self._watch.begun:
             now = time.monotonic()
             self._deadline = self._deadline or now + ACTOR_START_SECONDS
@@ -206,7 +218,24 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
             self._patient = now < self._deadline
             return str(self.CONTINUE)
         self._deadline = None
+        self._seen.pop(trial.trial_id, None)
         return str(self.STOP)
+
+    def _prunes(self, trial: Any, result: dict[str, Any]) -> bool:
+        """Whether a training is stopped here for good."""
+        # Tune flattens results.
+        report = {
+            name.removeprefix("report/"): value
+            for name, value in result.items()
+            if name.startswith("report/")
+        }
+        if self._pruning is None or not report:
+            return False
+        self._seen.setdefault(trial.trial_id, []).append(report)
+        if not self._pruning.stops(trial.config["training_id"], report["epoch"], report["metric"]):
+            return False
+        self._conductor.pruned(trial.trial_id, self._seen.pop(trial.trial_id))
+        return True
 
 
 @contextlib.contextmanager
@@ -248,6 +277,7 @@ def execute(
     cluster at ``address`` can't be reached, and whatever the conductor raised.
     """
     searcher, watch = _TuneSearcher(conductor), _Watch(conductor)
+    pruning = _pruning(conductor)
     # By default a searcher's trials start one after another, each with an actor's whole start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
     with (
@@ -268,13 +298,27 @@ def execute(
             name="sweep",
             trial_dirname_creator=lambda trial: trial.trial_id,
             callbacks=[watch],
-            scheduler=_Release(conductor, searcher, watch),
+            scheduler=_Release(conductor, searcher, watch, pruning),
             raise_on_failed_trial=False,
             verbose=0,
             progress_reporter=_Silent(),
         )
     if searcher.error is not None:
         raise searcher.error
+
+
+def _pruning(conductor: Conductor) -> Pruning | None:
+    """The sweep's rule, knowing what ended before and told of what ends from now on."""
+    config = conductor.config
+    if config.pruner.name == "none":
+        return None
+    pruning = Pruning(
+        config.pruner, config.metric_direction, config.most_epochs(), config.sampler.seed
+    )
+    for record in conductor.judged():
+        pruning.ended(record)
+    conductor.on_judged = pruning.ended
+    return pruning
 
 
 @contextlib.contextmanager
