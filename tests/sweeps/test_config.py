@@ -440,6 +440,8 @@ def test_defaults() -> None:
             "alpha": 0.5,
         },
         "sampler": {"name": "tpe", "seed": 0},
+        "pruner": {"name": "none", "grace": 1, "reduction": 4, "startup": 5},
+        "limits": {"wall_time": None, "training_time": None},
         "objectives": ["stability", "explainability", "metric"],
         "ranking": {
             "alpha": 0.5,
