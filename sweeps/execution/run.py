@@ -50,6 +50,9 @@ SLICE_SECONDS = 1.0
 WAITING_SECONDS = 0.05
 """How often an actor whose training has ended asks whether it may go on to another one."""
 
+LEAVING_SECONDS = 2.0
+"""How long an actor that isn't used again may take to leave Ray in order."""
+
 STOP_SECONDS = 20.0
 """How long an orderly stop on SIGTERM may take."""
 
@@ -97,6 +100,10 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         and the conductor finds the training in its record.
         """
         if self._process.restore():
+            # Python would wait for a thread that was left running, for ever.
+            last_resort = threading.Timer(LEAVING_SECONDS, os._exit, (0,))
+            last_resort.daemon = True
+            last_resort.start()
             ray.actor.exit_actor()
 
     def cleanup(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def thread():
             torch.set_default_dtype(torch.float64)
             time.sleep(0.001)
 
+    open(os.path.join(os.path.dirname(__file__), "left_behind"), "w").write(str(os.getpid()))
     threading.Thread(target=run, name="left-behind").start()
 
 
@@ -193,6 +195,11 @@ def test_the_next_training_on_an_actor_gives_what_it_gives_alone(
     run = create(config, tmp_path / "run", [str(tmp_path)])
     result = drive(run, config, workers=1, import_path=[str(tmp_path)])
     assert result.complete
+    left = int((tmp_path / "left_behind").read_text())
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{left}").exists():
+        assert time.monotonic() < deadline, "a process that was not to be used again still runs"
+        time.sleep(0.1)
     good = []
     for (architecture, value), trial in zip(points, read_trials(run), strict=True):
         candidate, _ = Candidate.from_parameters(config, trial.parameters)
