@@ -151,8 +151,8 @@ class _Scribe:
         except Exception as error:
             self._failed = True
             if not self._abandoned:
-                text = str(error).strip()
-                self._warn(f"{type(error).__name__}: {text.splitlines()[0] if text else ''}")
+                first = str(error).strip().partition("\n")[0].rstrip(".")
+                self._warn(f"{type(error).__name__}: {first}")
 
     def _log_all(self) -> None:
         logger = open_logger(self._name, self._run, self._config, self._marker.sweep)

@@ -80,7 +80,10 @@ def open_logger(run: RunDirectory, config: SweepConfig, sweep: str) -> Logger:
     else:
         # MLflow keeps files in maintenance mode, and asks for this word that they are wanted.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        client = MlflowClient(tracking_uri=(run.path / "mlruns").resolve().as_uri())
+        folder = (run.path / "mlruns").resolve()
+        # MLflow makes it, but once a process.
+        folder.mkdir(exist_ok=True)
+        client = MlflowClient(tracking_uri=folder.as_uri())
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or config.name
     return MlflowLogger(client, experiment, sweep)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from inprocess import ledger, make, prepared, work_off
 from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,6 +20,7 @@ from tensorboard.plugins.hparams import metadata
 from wandb.proto import wandb_internal_pb2
 
 from sweeps import records
+from sweeps.cli import main
 from sweeps.conductor import Conductor, Progress
 from sweeps.config import LOGGERS, ConfigError, SweepConfig
 from sweeps.loggers import Logbook, LoggedTrial, logbook, require_loggers
@@ -38,6 +40,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setattr(logbook, "INTERRUPTED_SECONDS", 30.0)
 
 
@@ -176,8 +179,11 @@ def mlflow_runs(client: MlflowClient) -> list[Any]:
     return sorted(runs, key=lambda each: int(each.data.tags["tracerank.trial"]))
 
 
-def test_mlflow_reads_back_every_trial(told: tuple[RunDirectory, SweepConfig]) -> None:
+def test_mlflow_reads_back_every_trial(
+    told: tuple[RunDirectory, SweepConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, config = told
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
     log(run, config, "mlflow")
     client = MlflowClient(tracking_uri=(run.path / "mlruns").as_uri())
     trials = expected(run, config)
@@ -429,13 +435,26 @@ def test_a_driver_that_finds_a_finished_sweep_logs_what_is_missing(
 
 
 def test_a_missing_package_is_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    _, config = prepared(tmp_path / "run", loggers=["wandb", "mlflow"])
+    run, config = prepared(tmp_path / "run", loggers=["wandb", "mlflow"], trials=2)
     require_loggers(config, "sweep.yaml")
     monkeypatch.setattr(logbook, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
         require_loggers(config, "sweep.yaml")
     assert "sweep.yaml:\n  loggers: wandb needs" in str(caught.value)
     assert "pip install 'tracerank[mlflow]'" in str(caught.value)
+    path = run.configuration
+    for arguments in (
+        ["validate", path],
+        ["run", path, "--out", tmp_path / "x"],
+        ["resume", run.path],
+    ):
+        result = CliRunner().invoke(main, [str(each) for each in arguments])
+        assert result.exit_code == 2
+        assert f"{path}:\n  loggers: wandb needs" in result.stderr
+    assert not (tmp_path / "x").exists()
+    # A stored sweep is ranked anywhere.
+    work_off(run, config)
+    assert CliRunner().invoke(main, ["report", str(run.path)]).exit_code == 0
 
 
 def test_a_folder_that_wandb_left_is_no_package(
