@@ -236,9 +236,9 @@ def _sweep(make: Callable[[], Sweep], as_json: bool) -> None:
     except SweepInterrupted as stop:
         _stop(str(stop), STOPPED if stop.terminated else INTERRUPTED)
     _show(sweep, None, as_json)
-    states = sweep.trials["state"]
-    if not (states == "COMPLETE").any():
-        first = sweep.trials["reason"][states == "FAILED"].iloc[0]
+    trials = sweep.trials
+    if not (trials["state"] == "COMPLETE").any():
+        first = next(filter(None, trials["reason"]), "")
         _stop(f"every trial failed; the first: {first}", FAILED)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -30,6 +31,9 @@ PATIENCE_SECONDS = 60.0
 
 INTERRUPTED_SECONDS = 5.0
 """How long an interrupted sweep waits for the trial that a logger has in hand."""
+
+NOTICE_SECONDS = 5.0
+"""How long a finished sweep waits for a logger without a word."""
 
 _log = logging.getLogger("tracerank")
 
@@ -111,6 +115,8 @@ class _Scribe:
         self._marker = Marker(run.logged(name))
         self._queue: queue.SimpleQueue[StudyTrial | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"tracerank-{name}", daemon=True)
+        # Not the thread's own: a KeyboardInterrupt in Thread.join leaves a thread that says it ended.
+        self._ended = threading.Event()
         self._logged = 0
         self._failed = False
         self._stopping = False
@@ -132,13 +138,19 @@ class _Scribe:
         if not self._thread.ident:
             return
         seen, since = -1, 0.0
-        while self._thread.is_alive():
+        notice = time.monotonic() + NOTICE_SECONDS
+        while not self._ended.wait(0.1):
+            if not self._stopping and time.monotonic() > notice:
+                notice = math.inf
+                _log.warning(
+                    "%s has about %d trials to log yet; Ctrl-C leaves them to: tracerank resume %s",
+                    *(self._name, self._queue.qsize(), self._run.path),
+                )
             if self._logged != seen:
                 seen, since = self._logged, time.monotonic()
             elif time.monotonic() - since > patience:
                 self._warn(f"nothing logged for {patience:.0f} s")
                 return
-            self._thread.join(0.5)
 
     def abandon(self) -> None:
         """A thread that still runs marks nothing any more: the directory may get another driver."""
@@ -153,6 +165,8 @@ class _Scribe:
             if not self._abandoned:
                 first = str(error).strip().partition("\n")[0].rstrip(".")
                 self._warn(f"{type(error).__name__}: {first}")
+        finally:
+            self._ended.set()
 
     def _log_all(self) -> None:
         logger = open_logger(self._name, self._run, self._config, self._marker.sweep)

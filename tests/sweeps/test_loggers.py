@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import wandb
 from click.testing import CliRunner
 from inprocess import ledger, make, prepared, work_off
 from mlflow.tracking import MlflowClient
@@ -221,6 +225,8 @@ def test_mlflow_writes_where_the_user_says(
 
 def wandb_runs(folder: Path) -> dict[str, list[Any]]:
     """The records of every offline run, by the run's id."""
+    # W&B's own process may still be writing the last records of a run that has ended.
+    wandb.teardown()
     files = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
     return {path.stem.removeprefix("run-"): list(wandb_records(path)) for path in files}
 
@@ -397,6 +403,28 @@ def test_a_logger_that_hangs_is_waited_for_and_left(
         if thread.name.startswith("tracerank-"):
             thread.join(10)
     assert (Marker(run.logged("wandb")).ended, Marker(run.logged("wandb")).begun) == ({0}, 1)
+
+
+def test_ctrl_c_ends_the_waiting_and_leaves_the_rest(
+    told: tuple[RunDirectory, SweepConfig],
+    recorded: Recorder,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, config = told
+    monkeypatch.setattr(logbook, "NOTICE_SECONDS", 0.0)
+
+    def press(number: int) -> None:
+        if number == 1:
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+
+    recorded.act = press
+    log(run, config, "mlflow")
+    assert recorded.logged == [0, 1]
+    assert Marker(run.logged("mlflow")).ended == {0, 1}
+    assert "trials to log yet; Ctrl-C leaves them to: tracerank resume" in caplog.messages[0]
 
 
 def test_trials_are_logged_once_the_study_has_stored_them(
