@@ -115,7 +115,7 @@ class _Scribe:
         self._marker = Marker(run.logged(name))
         self._queue: queue.SimpleQueue[StudyTrial | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"tracerank-{name}", daemon=True)
-        # Not the thread's own: a KeyboardInterrupt in Thread.join leaves a thread that says it ended.
+        # Thread.join won't do: a KeyboardInterrupt in it leaves a live thread that says it ended.
         self._ended = threading.Event()
         self._logged = 0
         self._failed = False
