@@ -43,6 +43,7 @@ SAMPLERS = ("tpe", "random")
 PRUNERS = ("none", "asha", "hyperband", "median")
 ALPHA_SCHEMES = ("std", "entropy", "cross_validated")
 OBJECTIVES = ("stability", "explainability", "metric", "traceability", "article_score")
+LOGGERS = ("tensorboard", "mlflow", "wandb")
 
 
 MOST = 2**31 - 1
@@ -219,6 +220,7 @@ class SweepConfig(_Section):
         TracerSettings(), "a mapping with importance, every and histograms"
     )
     workers: int | None = _whole(None, 1)
+    loggers: tuple[str, ...] = _ruled((), f"a list of {', '.join(LOGGERS)}")
     dtype: str = _named("float32", ("float32", "float64"))
 
     _check_dtype = field_validator("dtype")(one_of(("float32", "float64")))
@@ -256,6 +258,17 @@ class SweepConfig(_Section):
                 )
         return tuple(names)
 
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _check_loggers(cls, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"got {shown(value)}; must be a list of {', '.join(LOGGERS)}")
+        names = tuple(map(one_of(LOGGERS), value))
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"got {shown(value)}; {name} stands there twice")
+        return names
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         problems = [*_fit_problems(self), *_size_problems(self), *_pruner_problems(self)]
@@ -292,19 +305,30 @@ class SweepConfig(_Section):
         ]
 
     @classmethod
-    def from_dict(cls, data: object, source: str = "configuration") -> Self:
-        """A configuration from plain data. ``source`` names it in messages. Raises ConfigError."""
+    def from_dict(
+        cls,
+        data: object,
+        source: str = "configuration",
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """A configuration from plain data. ``source`` names it in messages. Raises ConfigError.
+
+        ``overrides`` replace single keys, named by their path: ``{"trials": 10,
+        "sampler.seed": 1}``.
+        """
         if not isinstance(data, Mapping):
             raise ConfigError(source, [f"got {shown(data)}; must be a mapping of keys to values"])
         try:
-            return cls.model_validate(dict(data))
+            return cls.model_validate(
+                _overridden(data, overrides, source) if overrides else dict(data)
+            )
         except ValidationError as error:
             raise ConfigError(source, problems_of(error, cls)) from None
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain data, every default filled in; loads back to an equal one."""
         plain: dict[str, Any] = self.model_dump(exclude={"space"})
-        plain["objectives"] = list(self.objectives)
+        plain |= {"objectives": list(self.objectives), "loggers": list(self.loggers)}
         return {
             key: self.space.to_yaml() if key == "space" else plain[key]
             for key in type(self).model_fields
@@ -391,9 +415,8 @@ def _pruner_problems(config: SweepConfig) -> list[str]:
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SweepConfig:
-    """The configuration in a YAML file.
+    """The configuration in a YAML file; ``overrides`` as in `SweepConfig.from_dict`.
 
-    ``overrides`` replace single keys, named by their path: ``{"trials": 10, "sampler.seed": 1}``.
     Raises ConfigError, one message for all problems, for whatever the file may hold.
     """
     source = str(path)
@@ -401,16 +424,22 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     if not isinstance(data, dict):
         what = "is empty" if data is None else f"holds {shown(data)}"
         raise ConfigError(source, [f"{what}; must be a mapping of keys to values"])
-    data = copy.deepcopy(data)
-    for key, value in (overrides or {}).items():
-        section = data
+    return SweepConfig.from_dict(data, source, overrides)
+
+
+def _overridden(
+    data: Mapping[str, Any], overrides: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(data))
+    for key, value in overrides.items():
+        section = changed
         *parents, last = key.split(".")
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise ConfigError(source, [f"{parent}: got {shown(section)}; must be a mapping"])
         section[last] = value
-    return SweepConfig.from_dict(data, source)
+    return changed
 
 
 def _read(path: Path, source: str) -> Any:

@@ -74,6 +74,7 @@ def test_training_knows_neither_ray_nor_optuna() -> None:
 def test_the_command_line_starts_light() -> None:
     heavy = {"torch", "ray", "optuna", "pandas", "scipy", "sklearn", "pydantic", "rich", "jinja2"}
     assert not heavy & loaded("import sweeps.cli")
+    assert not heavy & loaded("import sweeps")
 
 
 def loaded(statement: str) -> set[str]:

@@ -252,28 +252,49 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _connected(address: str | None, workers: int) -> Iterator[None]:
-    """A Ray of our own on this machine, or the cluster at ``address``.
+def _connected(address: str | None, workers: int) -> Iterator[int]:
+    """The cluster at ``address``, else the Ray that this process has already, else one of our own
+    on this machine; gives how many trainings it is asked for at once.
 
-    ``address="local"`` because the file that a dead cluster leaves behind would otherwise send
-    ``ray.init`` to it.
+    Only what was begun here is ended here. ``address="local"`` because the file that a dead cluster
+    leaves behind would otherwise send ``ray.init`` to it.
     """
+    if address is None and ray.is_initialized():
+        with _quiet():
+            yield max(1, min(workers, int(ray.cluster_resources().get("CPU", workers))))
+        return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
     else:
         options |= {"address": address}
-    for name in ("ray", "ray.tune", "ray.train"):
-        # A lost worker is a record with its reason; Tune would print its traceback as well.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        ray.init(**options)
-    except (ValueError, RuntimeError, OSError) as error:
-        raise ConnectionError(f"Ray at {address or 'this machine'}: {error}") from error
+    with _quiet():
+        try:
+            ray.init(**options)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise ConnectionError(f"Ray at {address or 'this machine'}: {error}") from error
+        # Ray sets its own level as it starts.
+        with _quiet():
+            try:
+                yield workers
+            finally:
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Ray's log: a lost worker is a record with its reason; Tune would print its traceback
+    as well.
+    """
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        ray.shutdown()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def execute(
@@ -295,7 +316,7 @@ def execute(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
     with (
         _stoppable(conductor),
-        _connected(address, workers),
+        _connected(address, workers) as conductor.workers,
         tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
         # Ray's start has put a handler of its own in the place of ours.
         _stoppable(conductor),

@@ -94,6 +94,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"trials": 0}, "trials: got 0; must be an integer of at least 1"),
     ({"trials": None}, "trials: got None; must be an integer of at least 1"),
     ({"workers": 0}, "workers: got 0; must be an integer of at least 1"),
+    # loggers
+    ({"loggers": "mlflow"}, "loggers: got 'mlflow'; must be a list of tensorboard, mlflow, wandb"),
+    (
+        {"loggers": ["mlfow"]},
+        "must be one of tensorboard, mlflow, wandb. Did you mean mlflow?",
+    ),
+    ({"loggers": ["wandb", "wandb"]}, "wandb stands there twice"),
+    ({"loggers": [None]}, "loggers: got None; must be one of"),
     ({"dtype": "float16"}, "dtype: got 'float16'; must be one of float32, float64"),
     # unknown keys
     ({"replicate": 3}, "replicate: unknown key; valid: name, task, budget, replicates, trials"),
@@ -452,6 +460,7 @@ def test_defaults() -> None:
         },
         "tracer": {"importance": "taylor", "every": 1, "histograms": 32},
         "workers": None,
+        "loggers": [],
         "dtype": "float32",
     }
 
