@@ -182,16 +182,26 @@ class _Watch(tune.Callback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._conductor.tick()
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        # Tune keeps every trial to the end, with statistics of every number that it reported.
-        trial.run_metadata.metric_analysis.clear()
-        trial.run_metadata.metric_n_steps.clear()
-        self.begun.discard(trial.trial_id)
-
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # Not trial.get_error(): that one asks the experiment's storage, which we keep empty.
         text = Path(trial.error_file).read_text() if trial.error_file else ""
         self._conductor.died(trial.trial_id, text, begun=trial.trial_id in self.begun)
+
+
+def _forget(controller: Any) -> None:
+    """Let Tune go of the trainings that have ended, of which it keeps 25 KB each to its end, and
+    looks through all at every step. Nothing of it is read again.
+    """
+    trials = controller.get_trials()
+    ended = [trial for trial in trials if trial.is_finished()]
+    if ended:
+        trials[:] = [trial for trial in trials if not trial.is_finished()]
+    # These are not of its interface: where another version lacks them, it only keeps more.
+    tune = getattr(controller, "_tune_controller", None)
+    for name in ("_stopped_trials", "_failed_trials", "_trials_to_cache"):
+        kept = getattr(tune, name, None)
+        if isinstance(kept, set):
+            kept.difference_update(ended)
 
 
 class _Release(FIFOScheduler):  # type: ignore[misc]
@@ -233,6 +243,10 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         self._deadline = None
         self._seen.pop(trial.trial_id, None)
         return str(self.STOP)
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        _forget(controller)
+        return super().choose_trial_to_run(controller)
 
     def _prunes(self, trial: Any, result: dict[str, Any]) -> bool:
         """Whether a training is stopped here for good."""
