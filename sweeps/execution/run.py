@@ -36,6 +36,7 @@ for _name, _value in _ENVIRONMENT.items():
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
@@ -169,15 +170,25 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         """Nothing: the study is the ledger."""
 
 
-class _Watch(tune.Callback):  # type: ignore[misc]
-    """Tells the conductor why an actor died, and lets the display move."""
+class _Watch(TrialProgressCallback):  # type: ignore[misc]
+    """Tells the conductor why an actor died, and lets the display move.
+
+    It stands in the place of the callback that Tune would add, which prints, and keeps every trial.
+    """
 
     def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
         self._conductor = conductor
         self.begun: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.begun.add(trial.trial_id)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        pass
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.begun.discard(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._conductor.tick()
