@@ -46,8 +46,18 @@ class RunDirectory:
 
     @property
     def journal(self) -> Path:
-        """The Optuna study, as a journal file: the one ledger."""
+        """The Optuna study, as a journal file: the one ledger, unless it is in a database."""
         return self.path / "study.journal"
+
+    @property
+    def study(self) -> Path:
+        """Where the study is, if it is in a database."""
+        return self.path / "study.json"
+
+    @property
+    def earlier(self) -> Path:
+        """The points that were taken over from earlier sweeps."""
+        return self.path / "earlier.json"
 
     @property
     def ledger(self) -> Path:

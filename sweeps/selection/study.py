@@ -5,12 +5,12 @@ which trial is fixed to what follows from its number alone, hence nothing is enq
 can be enqueued twice.
 
 A trial left RUNNING by a driver that died is adopted under its own number: what it had drawn is in
-the journal, what it had not is drawn now.
+the storage, what it had not is drawn now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -22,10 +22,11 @@ from optuna.trial import TrialState
 from search_spaces import Choice, Dimension, IntRange
 from sweeps.config import SweepConfig
 from sweeps.run_directory import RunDirectory, RunDirectoryError
-from sweeps.selection.samplers import coverage, sampler
-from sweeps.selection.storage import BatchedJournal, journal_of, repair_journal
+from sweeps.selection.place import make_place, place_of
+from sweeps.selection.samplers import Samplers
+from sweeps.selection.storage import Writing, guarded, quiet, reading
+from sweeps.selection.whole_space import distribution
 
-STUDY = "tracerank"
 DETAILS = "tracerank"
 CONFIGURATION = "configuration"
 
@@ -69,12 +70,22 @@ def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
     )
 
 
-def _require_same(study: optuna.Study, config: SweepConfig, run: RunDirectory) -> None:
+def _suggest_again(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+    """What an adopted trial had drawn is drawn once more and dropped, so that the sampler's
+    generator goes on from where it would have.
+    """
+    if name in trial.params and dimension.size() != 1 and name not in trial.relative_params:
+        trial.study.sampler.sample_independent(
+            trial.study, trial._cached_frozen_trial, name, distribution(dimension)
+        )
+    return _suggest(trial, name, dimension)
+
+
+def _require_same(made_with: dict[str, Any], config: SweepConfig, run: RunDirectory) -> None:
     """Whether ``sweep.yaml`` is what the study was made with, as far as that decides its trials.
 
     Raises RunDirectoryError naming the keys that were changed.
     """
-    made_with: dict[str, Any] = study.user_attrs.get(CONFIGURATION, {})
     now = _decisive(config)
     changed = [key for key, value in made_with.items() if now[key] != value]
     if changed:
@@ -88,7 +99,7 @@ def _decisive(config: SweepConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in config.resolved().items()
-        if key not in ("name", "trials", "workers", "ranking")
+        if key not in ("name", "trials", "workers", "ranking", "storage")
     }
 
 
@@ -97,19 +108,20 @@ class Study:
 
     def __init__(self, run: RunDirectory, config: SweepConfig) -> None:
         self._config = config
-        self._coverage = coverage(config.space)
-        repair_journal(run.journal)
-        self._journal = BatchedJournal(run.journal)
-        with journal_of(run, self._journal) as storage:
+        self._samplers = Samplers(config)
+        place = make_place(run, config)
+        self._writing = Writing(run, place)
+        with quiet(), guarded(run, place):
             self._study = optuna.create_study(
-                storage=storage,
-                study_name=STUDY,
+                storage=self._writing.storage,
+                study_name=place.study,
                 directions=config.directions(),
                 load_if_exists=True,
             )
-            if CONFIGURATION not in self._study.user_attrs:
+            made_with = self._study.user_attrs.get(CONFIGURATION)
+            if made_with is None:
                 self._study.set_user_attr(CONFIGURATION, _decisive(config))
-        _require_same(self._study, config, run)
+        _require_same(made_with or {}, config, run)
         self.flush()
         self._asked: dict[int, optuna.Trial] = {}
         self._count = len(self._study.get_trials(deepcopy=False))
@@ -120,20 +132,22 @@ class Study:
 
     def flush(self) -> None:
         """Write to the disk what was asked and told since the last time."""
-        self._journal.flush()
+        self._writing.flush()
 
     def adopt(self) -> list[tuple[int, dict[str, Any]]]:
         """Take over the trials that a dead driver left running: their numbers and parameters."""
-        left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [(trial.number, self._draw(trial.number, trial._trial_id)) for trial in left]
+        with self._writing.reached():
+            left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            return [(trial.number, self._draw(trial.number, trial._trial_id)) for trial in left]
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """A new trial: its number, and its parameters by the space's names."""
         number = self._count
-        self._study.sampler = self._sampler(number)
-        trial = self._study.ask()
-        self._count += 1
-        return trial.number, self._suggest(trial)
+        self._study.sampler = self._samplers.for_trial(number)
+        with self._writing.reached():
+            trial = self._study.ask()
+            self._count += 1
+            return trial.number, self._suggest(trial)
 
     def tell(
         self,
@@ -144,46 +158,49 @@ class Study:
     ) -> None:
         """End a trial: COMPLETE with ``values``, FAILED without. A constraint ≤ 0 is met."""
         trial = self._asked.pop(number)
-        trial.set_user_attr(DETAILS, dict(details))
-        if constraint is not None:
-            trial.set_constraint("floor", constraint)
-        if values is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-        else:
-            self._study.tell(trial, list(values))
+        with self._writing.reached():
+            trial.set_user_attr(DETAILS, dict(details))
+            if constraint is not None:
+                trial.set_constraint("floor", constraint)
+            if values is None:
+                self._study.tell(trial, state=TrialState.FAIL)
+            else:
+                self._study.tell(trial, list(values))
 
     def trials(self) -> list[StudyTrial]:
         """Every trial in the order of its number."""
-        return [_study_trial(trial) for trial in self._study.get_trials(deepcopy=False)]
+        with self._writing.reached():
+            return [_study_trial(trial) for trial in self._study.get_trials(deepcopy=False)]
 
     def _draw(self, number: int, trial_id: int) -> dict[str, Any]:
-        self._study.sampler = self._sampler(number)
-        return self._suggest(optuna.Trial(self._study, trial_id))
+        self._study.sampler = self._samplers.for_trial(number)
+        return self._suggest(optuna.Trial(self._study, trial_id), _suggest_again)
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        fixed = self._coverage[number] if number < len(self._coverage) else {}
-        return sampler(self._config.sampler, number, fixed)
-
-    def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+    def _suggest(
+        self, trial: optuna.Trial, suggest: Callable[[optuna.Trial, str, Dimension], Any] = _suggest
+    ) -> dict[str, Any]:
         self._asked[trial.number] = trial
-        return self._config.space.draw(partial(_suggest, trial))
+        return self._config.space.draw(partial(suggest, trial))
 
 
 def read_trials(run: RunDirectory, config: SweepConfig | None = None) -> list[StudyTrial]:
     """Every trial of a run directory in the order of its number, without writing to it.
 
     Empty while the sweep's driver has not yet made the study. Raises RunDirectoryError if the
-    journal is damaged, or ``config`` is not what the study was made with.
+    storage is damaged, or ``config`` is not what the study was made with, and ConnectionError if it
+    can't be reached.
     """
-    if not run.journal.exists():
+    place = place_of(run, config)
+    if place is None:
         return []
-    with journal_of(run) as storage:
-        if STUDY not in optuna.get_all_study_names(storage):
+    with reading(run, place) as storage:
+        if place.study not in optuna.get_all_study_names(storage):
             return []
-        study = optuna.load_study(study_name=STUDY, storage=storage)
+        study = optuna.load_study(study_name=place.study, storage=storage)
         trials = study.get_trials(deepcopy=False)
+        made_with = study.user_attrs.get(CONFIGURATION, {})
     if config is not None:
-        _require_same(study, config, run)
+        _require_same(made_with, config, run)
     return [_study_trial(trial) for trial in trials]
 
 
