@@ -203,8 +203,10 @@ def validate(config: Path, workers: int | None, as_json: bool) -> None:
     """Check CONFIG, show its space, count the trainings and estimate what they cost."""
     _import_path(config)
     settings = _load(config)
+    from sweeps.earlier import gather
     from sweeps.estimate import estimate
 
+    earlier = gather(settings)
     try:
         costs = estimate(settings, _workers(workers, settings))
     # A user's model may raise anything.
@@ -216,6 +218,9 @@ def validate(config: Path, workers: int | None, as_json: bool) -> None:
     _answer(f"{config} is valid: task {settings.task}, {settings.trials} trials")
     for row in settings.space.describe():
         _answer(f"  {row.name:24} {row.values:40} {row.when}")
+    if settings.warm_start:
+        taken = f"{len(earlier.points)} trials and {len(earlier.trainings)} trainings"
+        _answer(f"taken over from earlier sweeps: {taken}")
     _answer(costs.words())
 
 

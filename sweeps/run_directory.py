@@ -87,6 +87,24 @@ class RunDirectory:
             ) from None
         return dict(environment)
 
+    def read_points(self) -> list[dict[str, Any]]:
+        """The points that were taken over from earlier sweeps; none if there is no such file.
+
+        Raises RunDirectoryError if it is damaged.
+        """
+        try:
+            points = json.loads(self.earlier.read_text())["points"]
+            if not all(isinstance(point, dict) for point in points):
+                raise ValueError("points must be mappings")
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise RunDirectoryError(
+                f"{self.earlier}: does not hold an earlier sweep's points, or is damaged "
+                f"({error}); put an undamaged copy in its place"
+            ) from None
+        return list(points)
+
     def trace(self, training_id: str) -> Path:
         """The stored trace of a finished training."""
         return self.path / "traces" / f"{training_id}.npz"

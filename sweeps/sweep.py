@@ -18,6 +18,7 @@ from typing import Any
 
 from sweeps.conductor import Conductor, Progress
 from sweeps.config import SweepConfig
+from sweeps.earlier import gather
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.objectives import Objectives
 from sweeps.run_directory import RunDirectory, write_json
@@ -47,7 +48,8 @@ def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirect
     """Make the run directory of a new sweep.
 
     Raises FileExistsError if there is something at ``path`` already, OSError if nothing can be made
-    there, UnicodeError for a path that UTF-8 has no form for.
+    there, UnicodeError for a path that UTF-8 has no form for, and RunDirectoryError or ConfigError
+    if there is nothing to take over from a sweep that the configuration names.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(
@@ -56,8 +58,11 @@ def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirect
         )
     # Ray and the ledger write the path as UTF-8; better to refuse it before anything is made.
     str(path.resolve()).encode("utf-8")
+    taken_over = gather(config)
     run = RunDirectory(path)
     write_json(run.environment, environment() | {"import_path": import_path})
+    if config.warm_start:
+        taken_over.store(run)
     write_atomically(run.configuration, config.dump().encode())
     return run
 

@@ -108,7 +108,7 @@ class Study:
 
     def __init__(self, run: RunDirectory, config: SweepConfig) -> None:
         self._config = config
-        self._samplers = Samplers(config)
+        self._samplers = Samplers(config, run.read_points())
         place = make_place(run, config)
         self._writing = Writing(run, place)
         with quiet(), guarded(run, place):
