@@ -83,6 +83,7 @@ class Conductor:
     _unexplained: set[str] = field(default_factory=set)
     _restoring: set[str] = field(default_factory=set)
     _flushed: float = field(default_factory=time.monotonic)
+    _ended: dict[str, TrainingRecord] = field(default_factory=dict)
 
     def adopt(self) -> None:
         """Take over the trials that an earlier driver left running."""
@@ -149,7 +150,7 @@ class Conductor:
         work = self._running.get(runner)
         if work is None:
             return
-        record = records.load(self.run, work.training.training_id)
+        record = self._record(work.training.training_id)
         if record is None:
             self._unexplained.add(runner)
         else:
@@ -200,7 +201,7 @@ class Conductor:
         trainings = [Training(candidate, seed) for seed in range(self.config.replicates)]
         trial = _OpenTrial(number, candidate, alpha, trainings, {t.training_id for t in trainings})
         self._open[number] = trial
-        ended = [records.load(self.run, training.training_id) for training in trainings]
+        ended = [self._record(training.training_id) for training in trainings]
         in_flight = {work.training.training_id for work in (*self._queue, *self._running.values())}
         if not any(record is not None and record.state == "FAILED" for record in ended):
             self._queue.extend(
@@ -211,6 +212,13 @@ class Conductor:
         for record in ended:
             if record is not None:
                 self._account(trial, record)
+
+    def _record(self, training_id: str) -> TrainingRecord | None:
+        """What became of a training; read once, since it doesn't change any more."""
+        record = self._ended.get(training_id) or records.load(self.run, training_id)
+        if record is not None:
+            self._ended[training_id] = record
+        return record
 
     def _settle(self, record: TrainingRecord) -> None:
         self.progress.trained += 1
@@ -232,7 +240,7 @@ class Conductor:
     def _tell(self, trial: _OpenTrial) -> None:
         del self._open[trial.number]
         self._drop_unneeded()
-        ended = [records.load(self.run, training.training_id) for training in trial.trainings]
+        ended = [self._record(training.training_id) for training in trial.trainings]
         known = [record for record in ended if record is not None]
         own = [record for record in known if record.trial == trial.number]
         outcome = self.objectives.evaluate(trial.candidate, trial.alpha, known)

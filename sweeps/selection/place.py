@@ -1,9 +1,9 @@
 """Where a run directory's study is: in its own journal file, or under a name of its own in a
 database that many sweeps share.
 
-The name has a random part, is made by the driver before it makes the study, and is kept in the run
-directory; so two sweeps of one configuration never meet, and whoever reads a run directory needs
-nothing else to find its study.
+The name has a random part, and is kept in the run directory before the driver makes the study; so
+two sweeps of one configuration never meet, and whoever reads a run directory needs nothing else to
+find its study.
 """
 
 from __future__ import annotations
@@ -43,15 +43,17 @@ def place_of(run: RunDirectory, config: SweepConfig | None = None) -> Place | No
     return place
 
 
-def make_place(run: RunDirectory, config: SweepConfig) -> Place:
-    """Where the driver of a run directory finds its study, or is to make it."""
-    place = place_of(run, config)
-    if place is None and config.storage == JOURNAL:
-        place = Place(JOURNAL, IN_JOURNAL)
-    elif place is None:
-        place = Place(config.storage, f"{config.name}-{secrets.token_hex(6)}")
+def new_place(config: SweepConfig) -> Place:
+    """Where the driver of a new sweep makes its study."""
+    if config.storage == JOURNAL:
+        return Place(JOURNAL, IN_JOURNAL)
+    return Place(config.storage, f"{config.name}-{secrets.token_hex(6)}")
+
+
+def keep_place(run: RunDirectory, place: Place) -> None:
+    """Write down where the study is to be; a journal says so by being there."""
+    if place.storage != JOURNAL and not run.study.exists():
         write_json(run.study, asdict(place))
-    return place
 
 
 def _read(run: RunDirectory) -> Place | None:

@@ -58,7 +58,9 @@ class BatchedJournal(BaseJournalBackend):
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without Optuna's log, and its word that an interface may still change."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # Setting it clears what all loggers have cached, which is felt where it is done for each trial.
+    if optuna.logging.get_verbosity() != optuna.logging.ERROR:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield

@@ -1,7 +1,8 @@
 """The study: which configuration is tried next, and the one ledger of what was.
 
-The first trials are fixed in architecture and initialisation so that each of them is tried once;
-which trial is fixed to what follows from its number alone, hence nothing is enqueued and nothing
+The first trials are fixed, in whole or in part: to the points of earlier sweeps and those that are
+to be tried first, and then in architecture and initialisation, so that each of them is tried once.
+Which trial is fixed to what follows from its number alone, hence nothing is enqueued and nothing
 can be enqueued twice.
 
 A trial left RUNNING by a driver that died is adopted under its own number: what it had drawn is in
@@ -22,7 +23,7 @@ from optuna.trial import TrialState
 from search_spaces import Choice, Dimension, IntRange
 from sweeps.config import SweepConfig
 from sweeps.run_directory import RunDirectory, RunDirectoryError
-from sweeps.selection.place import make_place, place_of
+from sweeps.selection.place import keep_place, new_place, place_of
 from sweeps.selection.samplers import Samplers
 from sweeps.selection.storage import Writing, guarded, quiet, reading
 from sweeps.selection.whole_space import distribution
@@ -58,7 +59,8 @@ class StudyTrial:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+def suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+    """Ask Optuna for a parameter; give it to `Space.draw`, with the trial filled in."""
     if isinstance(dimension, Choice):
         return trial.suggest_categorical(name, dimension.values)
     if isinstance(dimension, IntRange):
@@ -78,7 +80,7 @@ def _suggest_again(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
         trial.study.sampler.sample_independent(
             trial.study, trial._cached_frozen_trial, name, distribution(dimension)
         )
-    return _suggest(trial, name, dimension)
+    return suggest(trial, name, dimension)
 
 
 def _require_same(made_with: dict[str, Any], config: SweepConfig, run: RunDirectory) -> None:
@@ -109,8 +111,9 @@ class Study:
     def __init__(self, run: RunDirectory, config: SweepConfig) -> None:
         self._config = config
         self._samplers = Samplers(config, run.read_points())
-        place = make_place(run, config)
+        place = place_of(run, config) or new_place(config)
         self._writing = Writing(run, place)
+        keep_place(run, place)
         with quiet(), guarded(run, place):
             self._study = optuna.create_study(
                 storage=self._writing.storage,
@@ -177,10 +180,10 @@ class Study:
         return self._suggest(optuna.Trial(self._study, trial_id), _suggest_again)
 
     def _suggest(
-        self, trial: optuna.Trial, suggest: Callable[[optuna.Trial, str, Dimension], Any] = _suggest
+        self, trial: optuna.Trial, ask: Callable[[optuna.Trial, str, Dimension], Any] = suggest
     ) -> dict[str, Any]:
         self._asked[trial.number] = trial
-        return self._config.space.draw(partial(suggest, trial))
+        return self._config.space.draw(partial(ask, trial))
 
 
 def read_trials(run: RunDirectory, config: SweepConfig | None = None) -> list[StudyTrial]:

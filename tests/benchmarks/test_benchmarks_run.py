@@ -16,6 +16,7 @@ from benchmarks import (
     overhead,
     pass_cost,
     peers,
+    replays,
     start,
     sweep_overhead,
     timing,
@@ -123,6 +124,16 @@ def test_sweep_overhead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_overhead, "TRIALS", 2)
     monkeypatch.setattr(sweep_overhead, "WORKERS", 1)
     assert len(cells(sweep_overhead.table())) == 2
+
+
+def test_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "BLOCKS", 2)
+    rows = cells(replays.table([("random", 4), ("tpe", 14)]))
+    assert [row[:3] for row in rows] == [
+        [sampler, storage, trials]
+        for sampler, trials in (("random", "4"), ("tpe", "14"))
+        for storage in replays.STORAGES
+    ]
 
 
 def test_results_are_written_when_all_their_parts_were_run(

@@ -228,6 +228,8 @@ def test_a_database_that_cannot_be_reached(tmp_path: Path, kind: str) -> None:
         assert result.exit_code == 5, result.output
         assert f"storage {storage} cannot be reached: " in result.stderr
         assert len(result.stderr.splitlines()) == 1
+    # What was never there isn't held to.
+    assert run.study.exists() == (kind == "gone")
 
 
 def test_a_server_that_goes_away_during_a_sweep(tmp_path: Path) -> None:
