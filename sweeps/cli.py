@@ -236,7 +236,7 @@ def list_(what: str, as_json: bool) -> None:
         _answer(json.dumps(rows))
         return
     for row in rows:
-        _answer("  ".join(str(value) for value in row.values()))
+        _answer("  ".join("?" if value is None else str(value) for value in row.values()))
 
 
 @main.command()

@@ -97,6 +97,21 @@ def test_runs_are_listed_whatever_their_storage(
     assert json.loads(result.stdout)[0]["complete"] == config.trials
 
 
+def test_a_run_whose_database_is_gone_is_listed_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, kept in (("a", f"sqlite:///{tmp_path}/studies.db"), ("b", "journal")):
+        run, config = prepared(Path(f"runs/{name}"), storage=kept, replicates=1, trials=2)
+        work_off(run, config)
+    (tmp_path / "studies.db").unlink()
+    result = CliRunner().invoke(main, ["list", "runs", "--json"])
+    gone, there = json.loads(result.stdout)
+    assert gone["trials"] is None
+    assert "cannot be reached" in gone["note"]
+    assert (there["complete"], there["note"]) == (2, "")
+
+
 def start(*arguments: str) -> subprocess.Popen[bytes]:
     code = "from sweeps.cli import main; main()"
     return subprocess.Popen(
