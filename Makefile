@@ -1,6 +1,6 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-fast check format bench bench-peers lock browser clean
+.PHONY: help setup sweep test test-fast check format bench bench-peers lock browser database clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
@@ -23,7 +23,7 @@ setup: .venv/.ready  ## make .venv and install what the lock pins
 sweep: setup  ## sweep CONFIG (default examples/digits.yaml), then write the ranking report
 	$(BIN)/tracerank run $(CONFIG)
 
-test: setup browser  ## run every test
+test: setup browser database  ## run every test
 	$(BIN)/python -m pytest
 
 test-fast: setup  ## run the tests that take seconds
@@ -54,6 +54,12 @@ browser:  ## install Chromium for the page's tests, where it is missing and we m
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
 		echo "Chromium is not here: the page's tests will be skipped (install the package 'chromium')" >&2
+
+database:  ## install PostgreSQL for the storages' tests, where it is missing and we may
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } || \
+		echo "PostgreSQL is not here: its tests will be skipped (install the package 'postgresql')" >&2
 
 clean:  ## remove .venv, caches and build output; keeps runs/
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,8 +15,10 @@ from search_spaces.dimensions import (
     parse_dimension,
 )
 from search_spaces.errors import SpaceError
+from search_spaces.grid import Grid
 from search_spaces.initialisations import INITIALISATIONS, initialise
 from search_spaces.plugins import code_hash, is_import_path
+from search_spaces.point import member, parse_point
 from search_spaces.setting import Setting
 from search_spaces.shape import TaskShape
 from search_spaces.space import Row, Space
@@ -41,6 +43,7 @@ __all__ = [
     "ClassificationTask",
     "Dimension",
     "FloatRange",
+    "Grid",
     "IntRange",
     "Metric",
     "Part",
@@ -60,7 +63,9 @@ __all__ = [
     "get_task",
     "initialise",
     "is_import_path",
+    "member",
     "parse_dimension",
+    "parse_point",
     "regression_splits",
     "task_names",
 ]

@@ -56,6 +56,14 @@ class Choice:
         """How many different values there are."""
         return len(self.values)
 
+    def at(self, index: int) -> Scalar:
+        """The value at ``index``, from 0 to size - 1."""
+        return self.values[index]
+
+    def quantile(self, share: float) -> Scalar:
+        """The value below which ``share``, in [0, 1), of the draws fall."""
+        return self.values[int(share * len(self.values))]
+
     def contains(self, value: object) -> bool:
         """Whether the value is one of the choices."""
         return value in self.values
@@ -102,6 +110,18 @@ class IntRange:
     def size(self) -> int:
         """How many different values there are."""
         return (self.high - self.low) // self.step + 1
+
+    def at(self, index: int) -> int:
+        """The value at ``index``, from 0 to size - 1."""
+        return self.low + index * self.step
+
+    def quantile(self, share: float) -> int:
+        """The value below which ``share``, in [0, 1), of the draws fall."""
+        if not self.log:
+            return self.at(int(share * self.size()))
+        # Every integer has the share of the logarithm that rounds to it.
+        value = round(_between(self.low - 0.5, self.high + 0.5, share, log=True))
+        return min(max(value, self.low), self.high)
 
     def contains(self, value: object) -> bool:
         """Whether the value is an integer of the range."""
@@ -166,6 +186,19 @@ class FloatRange:
             return None
         return int(self._decimal_span() / Decimal(repr(self.step))) + 1
 
+    def at(self, index: int) -> float:
+        """The value at ``index``, from 0 to size - 1."""
+        if self.step is None:
+            return self.low
+        return float(Decimal(repr(self.low)) + index * Decimal(repr(self.step)))
+
+    def quantile(self, share: float) -> float:
+        """The value below which ``share``, in [0, 1), of the draws fall."""
+        size = self.size()
+        if size is not None:
+            return self.at(int(share * size))
+        return min(_between(self.low, self.high, share, log=self.log), self.high)
+
     def contains(self, value: object) -> bool:
         """Whether the value lies in the range; with a step, on its grid to 1e-9 of a step."""
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -192,6 +225,12 @@ class FloatRange:
 
 
 Dimension: TypeAlias = Choice | IntRange | FloatRange
+
+
+def _between(low: float, high: float, share: float, *, log: bool) -> float:
+    if log:
+        return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+    return low + share * (high - low)
 
 
 def _check_ends(low: float, high: float, log: object, stepped: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +118,27 @@ class Space:
         if steppers is None or common is None or None in models:
             return None
         return sum(size for size in models if size is not None) * steppers * common
+
+    def parameters(self) -> dict[str, Dimension]:
+        """Every parameter by its full name, whatever it depends on, in the order of a draw."""
+        named: dict[str, Dimension] = {"architecture": Choice(tuple(self.architectures))}
+        for architecture, settings in self.architectures.items():
+            named |= {f"{architecture}.{name}": one for name, one in settings.items()}
+        return named | self.dimensions
+
+    def branches(self) -> Iterator[dict[str, Dimension]]:
+        """The space as spaces without conditions: one for each architecture and optimiser, in which
+        these two are a `Choice` of one.
+        """
+        for architecture, settings in self.architectures.items():
+            for optimizer in range(self.dimensions["optimizer"].size() or 0):
+                named: dict[str, Dimension] = {"architecture": Choice((architecture,))}
+                named |= {f"{architecture}.{name}": one for name, one in settings.items()}
+                named |= self.dimensions
+                named["optimizer"] = Choice((self.dimensions["optimizer"].at(optimizer),))
+                if not named["optimizer"].contains("sgd"):
+                    del named["momentum"]
+                yield named
 
     def describe(self) -> list[Row]:
         """The parameters in the order of a draw, for people."""

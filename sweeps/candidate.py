@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -95,7 +95,8 @@ class Candidate:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data."""
-        return asdict(self)
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"settings": dict(self.settings)}
 
     def described(self) -> dict[str, Scalar]:
         """What sets this model apart besides architecture and initialisation, for people."""

@@ -181,9 +181,11 @@ def resume(
 def validate(config: Path, workers: int | None, as_json: bool) -> None:
     """Check CONFIG, show its space, count the trainings and estimate what they cost."""
     from sweeps.api import resolve, worker_count
+    from sweeps.earlier import gather
     from sweeps.estimate import estimate
 
     settings, _ = resolve(config)
+    earlier = gather(settings)
     try:
         costs = estimate(settings, worker_count(workers, settings))
     # A user's model may raise anything.
@@ -195,6 +197,9 @@ def validate(config: Path, workers: int | None, as_json: bool) -> None:
     _answer(f"{config} is valid: task {settings.task}, {settings.trials} trials")
     for row in settings.space.describe():
         _answer(f"  {row.name:24} {row.values:40} {row.when}")
+    if settings.warm_start:
+        taken = f"{len(earlier.points)} trials and {len(earlier.trainings)} trainings"
+        _answer(f"taken over from earlier sweeps: {taken}")
     _answer(costs.words())
 
 
@@ -211,7 +216,7 @@ def list_(what: str, as_json: bool) -> None:
         _answer(json.dumps(rows))
         return
     for row in rows:
-        _answer("  ".join(str(value) for value in row.values()))
+        _answer("  ".join("?" if value is None else str(value) for value in row.values()))
 
 
 @main.command()

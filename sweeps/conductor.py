@@ -31,6 +31,9 @@ REPLAY_SECONDS = 0.1
 STARTS = 3
 """How many workers a training is given to, of which each is lost before it has begun."""
 
+KEPT_RECORDS = 2048
+"""Most records of ended trainings that are held: those asked for last."""
+
 FLUSH_SECONDS = 0.5
 """What a driver that is killed may lose of the study: it is asked and told again."""
 
@@ -98,6 +101,7 @@ class Conductor:
     _unexplained: set[str] = field(default_factory=set)
     _restoring: set[str] = field(default_factory=set)
     _flushed: float = field(default_factory=time.monotonic)
+    _ended: dict[str, TrainingRecord] = field(default_factory=dict)
 
     def adopt(self) -> None:
         """Take over the trials that an earlier driver left running."""
@@ -179,7 +183,7 @@ class Conductor:
         work = self._running.get(runner)
         if work is None:
             return
-        record = records.load(self.run, work.training.training_id)
+        record = self._record(work.training.training_id)
         if record is None:
             self._unexplained.add(runner)
         else:
@@ -265,7 +269,7 @@ class Conductor:
         trainings = [Training(candidate, seed) for seed in range(self.config.replicates)]
         trial = _OpenTrial(number, candidate, alpha, trainings, {t.training_id for t in trainings})
         self._open[number] = trial
-        ended = [records.load(self.run, training.training_id) for training in trainings]
+        ended = [self._record(training.training_id) for training in trainings]
         known = [record for record in ended if record is not None]
         for record in known:
             trial.missing.discard(record.training_id)
@@ -288,6 +292,15 @@ class Conductor:
             if training.training_id in trial.missing - in_flight
         )
 
+    def _record(self, training_id: str) -> TrainingRecord | None:
+        """What became of a training; kept for a while, since it doesn't change any more."""
+        record = self._ended.pop(training_id, None) or records.load(self.run, training_id)
+        if record is not None:
+            self._ended[training_id] = record
+            if len(self._ended) > KEPT_RECORDS:
+                del self._ended[next(iter(self._ended))]
+        return record
+
     def _settle(self, record: TrainingRecord) -> None:
         self.progress.trained += 1
         self.progress.seconds += record.seconds
@@ -303,7 +316,7 @@ class Conductor:
     def _tell(self, trial: _OpenTrial) -> None:
         del self._open[trial.number]
         self._drop_unneeded()
-        ended = [records.load(self.run, training.training_id) for training in trial.trainings]
+        ended = [self._record(training.training_id) for training in trial.trainings]
         known = [record for record in ended if record is not None]
         own = [record for record in known if record.trial == trial.number]
         outcome = self.objectives.evaluate(trial.candidate, trial.alpha, known)

@@ -5,6 +5,7 @@ Every key, its rule and its default stand in docs/configuration.md.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import re
@@ -23,9 +24,27 @@ from pydantic import (
     model_validator,
 )
 
-from search_spaces import Choice, Dimension, Space, SpaceError, Task, get_architecture, get_task
+from search_spaces import (
+    Choice,
+    Dimension,
+    Grid,
+    Space,
+    SpaceError,
+    Task,
+    get_architecture,
+    get_task,
+)
 from sweeps import yaml_text
 from sweeps.config_messages import ConfigError, ProblemsError, one_of, problems_of, shown
+from sweeps.config_selection import (
+    JOURNAL,
+    SAMPLERS,
+    STORAGE_RULE,
+    checked_storage,
+    earlier_runs,
+    first_points,
+    sampler_problems,
+)
 from trace_core.change_rate import CHANGE_RATES
 from trace_core.concentration import EXPLAINABILITIES
 from trace_core.stability import LEAST_USABLE, STABILITIES
@@ -39,7 +58,6 @@ IMPORTANCES = (
 )
 # The article's 1/N tells the number of parameters and nothing else, so nothing is ranked by it.
 CONCENTRATIONS = tuple(kind for kind in EXPLAINABILITIES if kind != "article")
-SAMPLERS = ("tpe", "random")
 PRUNERS = ("none", "asha", "hyperband", "median")
 ALPHA_SCHEMES = ("std", "entropy", "cross_validated")
 OBJECTIVES = ("stability", "explainability", "metric", "traceability", "article_score")
@@ -77,10 +95,11 @@ class Budget(_Section):
 
 
 class SamplerSettings(_Section):
-    """What chooses the models to try, and its seed."""
+    """What chooses the models to try, its seed, and how many nsga2 breeds from."""
 
     name: str = _named("tpe", SAMPLERS)
     seed: int = _whole(0, 0, 2**32 - 1)
+    population: int = _whole(20, 2, 10_000)
 
     _check_name = field_validator("name")(one_of(SAMPLERS))
 
@@ -205,7 +224,10 @@ class SweepConfig(_Section):
     replicates: int = _whole(3, 1, 100)
     trials: int = _whole(40, 1)
     space: _ParsedSpace = _ruled(..., "a mapping with architecture")
-    sampler: SamplerSettings = _ruled(SamplerSettings(), "a mapping with name and seed")
+    sampler: SamplerSettings = _ruled(SamplerSettings(), "a mapping with name, seed and population")
+    first: tuple[dict[str, Any], ...] = _ruled((), "a list of mappings of parameters to values")
+    warm_start: tuple[str, ...] = _ruled((), "a list of run directories")
+    storage: str = _ruled(JOURNAL, STORAGE_RULE)
     pruner: PrunerSettings = _ruled(
         PrunerSettings(), "a mapping with name, grace, reduction and startup"
     )
@@ -224,6 +246,16 @@ class SweepConfig(_Section):
     dtype: str = _named("float32", ("float32", "float64"))
 
     _check_dtype = field_validator("dtype")(one_of(("float32", "float64")))
+    _check_storage = field_validator("storage", mode="before")(checked_storage)
+    _check_warm_start = field_validator("warm_start", mode="before")(earlier_runs)
+
+    @field_validator("first", mode="before")
+    @classmethod
+    def _check_first(cls, value: object, info: ValidationInfo) -> tuple[dict[str, Any], ...]:
+        try:
+            return first_points(info.data.get("space"), value)
+        except SpaceError as error:
+            raise ProblemsError(error.problems) from None
 
     @field_validator("task")
     @classmethod
@@ -271,7 +303,15 @@ class SweepConfig(_Section):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        problems = [*_fit_problems(self), *_size_problems(self), *_pruner_problems(self)]
+        if self.sampler.name == "grid" and "trials" not in self.model_fields_set:
+            with contextlib.suppress(SpaceError):
+                object.__setattr__(self, "trials", min(Grid(self.space).size, MOST))
+        problems = [
+            *_fit_problems(self),
+            *_size_problems(self),
+            *_pruner_problems(self),
+            *sampler_problems(self),
+        ]
         if problems:
             raise ProblemsError(problems)
         return self
@@ -328,7 +368,9 @@ class SweepConfig(_Section):
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain data, every default filled in; loads back to an equal one."""
         plain: dict[str, Any] = self.model_dump(exclude={"space"})
-        plain |= {"objectives": list(self.objectives), "loggers": list(self.loggers)}
+        plain |= {
+            name: list(plain[name]) for name in ("objectives", "first", "warm_start", "loggers")
+        }
         return {
             key: self.space.to_yaml() if key == "space" else plain[key]
             for key in type(self).model_fields
@@ -354,7 +396,9 @@ class SweepConfig(_Section):
             name: Choice((value,)) for name, value in candidate.settings.items()
         }
         space = Space({candidate.architecture: settings}, dimensions)
-        return self.model_copy(update={"space": space, "trials": 1})
+        once = {"space": space, "trials": 1, "first": (), "warm_start": (), "storage": JOURNAL}
+        sampler = SamplerSettings(seed=self.sampler.seed)
+        return self.model_copy(update={**once, "sampler": sampler})
 
 
 def _fit_problems(config: SweepConfig) -> list[str]:

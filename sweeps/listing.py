@@ -62,17 +62,26 @@ def _runs(runs: Path) -> list[dict[str, Any]]:
     rows = []
     for path in sorted(runs.glob("*/sweep.yaml")):
         run = RunDirectory(path.parent)
-        states = [trial.state for trial in read_trials(run)]
+        note = ""
+        states: list[str] | None = None
+        try:
+            states = [trial.state for trial in read_trials(run)]
+        except ConnectionError as error:
+            # The other runs may be elsewhere.
+            note = str(error)
+        counted = {
+            state.lower(): None if states is None else states.count(state)
+            for state in ("COMPLETE", "FAILED", "INTERRUPTED")
+        }
         rows.append(
             {
                 "run": str(run.path),
-                "trials": len(states),
-                "complete": states.count("COMPLETE"),
-                "failed": states.count("FAILED"),
-                "interrupted": states.count("INTERRUPTED"),
+                "trials": None if states is None else len(states),
+                **counted,
                 "report": str(run.report / "index.html")
                 if (run.report / "index.html").exists()
                 else "",
+                "note": note,
             }
         )
     return rows

@@ -16,6 +16,9 @@ from trace_core import Trace
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
+EARLIER = -1
+"""The trial of a training that was taken over from an earlier sweep."""
+
 
 @dataclass(frozen=True)
 class TrainingRecord:

@@ -47,8 +47,18 @@ class RunDirectory:
 
     @property
     def journal(self) -> Path:
-        """The Optuna study, as a journal file: the one ledger."""
+        """The Optuna study, as a journal file: the one ledger, unless it is in a database."""
         return self.path / "study.journal"
+
+    @property
+    def study(self) -> Path:
+        """Where the study is, if it is in a database."""
+        return self.path / "study.json"
+
+    @property
+    def earlier(self) -> Path:
+        """The points that were taken over from earlier sweeps."""
+        return self.path / "earlier.json"
 
     @property
     def ledger(self) -> Path:
@@ -90,6 +100,24 @@ class RunDirectory:
         kept: list[str] = self.read_environment().get("import_path", [])
         sys.path[:0] = [folder for folder in kept if folder not in sys.path]
         return kept
+
+    def read_points(self) -> list[dict[str, Any]]:
+        """The points that were taken over from earlier sweeps; none if there is no such file.
+
+        Raises RunDirectoryError if it is damaged.
+        """
+        try:
+            points = json.loads(self.earlier.read_text())["points"]
+            if not all(isinstance(point, dict) for point in points):
+                raise ValueError("points must be mappings")
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise RunDirectoryError(
+                f"{self.earlier}: does not hold an earlier sweep's points, or is damaged "
+                f"({error}); put an undamaged copy in its place"
+            ) from None
+        return list(points)
 
     def trace(self, training_id: str) -> Path:
         """The stored trace of a finished training."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from sweeps.conductor import Conductor, Progress
 from sweeps.config import SweepConfig
+from sweeps.earlier import gather
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.loggers import Logbook
 from sweeps.objectives import Objectives
@@ -49,8 +50,10 @@ def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirect
     """Make the run directory of a new sweep.
 
     Raises FileExistsError if there is something at ``path`` already, RunDirectoryError if nothing
-    can be made there or UTF-8 has no form for its name.
+    can be made there or UTF-8 has no form for its name, and RunDirectoryError or ConfigError if
+    there is nothing to take over from a sweep that the configuration names.
     """
+    taken_over = gather(config)
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise FileExistsError(
@@ -61,6 +64,8 @@ def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirect
         str(path.resolve()).encode("utf-8")
         run = RunDirectory(path)
         write_json(run.environment, environment() | {"import_path": import_path})
+        if config.warm_start:
+            taken_over.store(run)
         write_atomically(run.configuration, config.dump().encode())
     except FileExistsError:
         raise

@@ -1,4 +1,5 @@
-"""Where the study is kept: a journal file in the run directory, written by the sweep's one driver.
+"""Opening the study's storage: a database, or a journal file in the run directory, written by the
+sweep's one driver.
 
 Optuna's journal flushes every record to the disk, a dozen a trial, which takes longer than some
 trainings. The driver keeps them until `BatchedJournal.flush`, which writes them together: before a
@@ -12,15 +13,19 @@ import contextlib
 import json
 import sys
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
+from sweeps.config_selection import JOURNAL
 from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.selection.database import open_database, reached
+from sweeps.selection.place import Place
 
 
 class BatchedJournal(BaseJournalBackend):
@@ -62,20 +67,71 @@ def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without Optuna's log, and its word that an interface may still change."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # Setting it clears what all loggers have cached, which is felt where it is done for each trial.
+    if optuna.logging.get_verbosity() != optuna.logging.ERROR:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
 
 
 @contextlib.contextmanager
-def journal_of(run: RunDirectory, backend: BaseJournalBackend | None = None) -> Iterator[Any]:
-    """The journal, opened to be read, or by its driver's ``backend``; RunDirectoryError if it is
-    damaged.
+def reading(run: RunDirectory, place: Place) -> Iterator[BaseStorage]:
+    """The storage of a run directory, to be read.
+
+    Raises RunDirectoryError if it is damaged, ConnectionError if it can't be reached.
     """
+    with quiet(), guarded(run, place):
+        if place.storage == JOURNAL:
+            yield JournalStorage(JournalFileBackend(str(run.journal)))
+            return
+        database = open_database(place.storage, make=False)
+        try:
+            yield database
+        finally:
+            database.engine.dispose()
+
+
+class Writing:
+    """The storage of a run directory, opened by its one driver.
+
+    Raises RunDirectoryError if it is damaged, ConnectionError if it can't be reached.
+    """
+
+    def __init__(self, run: RunDirectory, place: Place) -> None:
+        self._journal: BatchedJournal | None = None
+        self.storage: BaseStorage
+        self._place = place
+        with quiet(), guarded(run, place):
+            if place.storage == JOURNAL:
+                repair_journal(run.journal)
+                self._journal = BatchedJournal(run.journal)
+                self.storage = JournalStorage(self._journal)
+            else:
+                self.storage = open_database(place.storage, make=True)
+                weakref.finalize(self, self.storage.engine.dispose)
+
+    def reached(self) -> contextlib.AbstractContextManager[None]:
+        """Around whatever is asked of the storage: ConnectionError if it can't be reached."""
+        return contextlib.nullcontext() if self._journal else reached(self._place.storage)
+
+    def flush(self) -> None:
+        """Write to the disk what a journal took down; a database has written it."""
+        if self._journal is not None:
+            self._journal.flush()
+
+
+@contextlib.contextmanager
+def guarded(run: RunDirectory, place: Place) -> Iterator[None]:
+    """RunDirectoryError in place of what a damaged storage raises when it is opened,
+    ConnectionError where it can't be reached.
+    """
+    if place.storage != JOURNAL:
+        with reached(place.storage):
+            yield
+        return
     try:
-        with quiet():
-            yield JournalStorage(backend or JournalFileBackend(str(run.journal)))
+        yield
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise RunDirectoryError(
             f"{run.journal}: not the journal of an Optuna study, or damaged ({error}); "

@@ -1,11 +1,12 @@
 """The study: which configuration is tried next, and the one ledger of what was.
 
-The first trials are fixed in architecture and initialisation so that each of them is tried once;
-which trial is fixed to what follows from its number alone, hence nothing is enqueued and nothing
+The first trials are fixed, in whole or in part: to the points of earlier sweeps and those that are
+to be tried first, and then in architecture and initialisation, so that each of them is tried once.
+Which trial is fixed to what follows from its number alone, hence nothing is enqueued and nothing
 can be enqueued twice.
 
 A trial left RUNNING by a driver that died is adopted under its own number: what it had drawn is in
-the journal, what it had not is drawn now.
+the storage, what it had not is drawn now.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from optuna.trial import TrialState
 from search_spaces import Choice, Dimension, IntRange
 from sweeps.config import SweepConfig
 from sweeps.run_directory import RunDirectory, RunDirectoryError
-from sweeps.selection.samplers import coverage, sampler
-from sweeps.selection.storage import BatchedJournal, journal_of, repair_journal
+from sweeps.selection.place import keep_place, new_place, place_of
+from sweeps.selection.samplers import Samplers
+from sweeps.selection.storage import Writing, guarded, quiet, reading
+from sweeps.selection.whole_space import distribution
 
-STUDY = "tracerank"
 DETAILS = "tracerank"
 CONFIGURATION = "configuration"
 
@@ -57,7 +59,8 @@ class StudyTrial:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+def suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+    """Ask Optuna for a parameter; give it to `Space.draw`, with the trial filled in."""
     if isinstance(dimension, Choice):
         return trial.suggest_categorical(name, dimension.values)
     if isinstance(dimension, IntRange):
@@ -69,12 +72,22 @@ def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
     )
 
 
-def _require_same(study: optuna.Study, config: SweepConfig, run: RunDirectory) -> None:
+def _suggest_again(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+    """What an adopted trial had drawn is drawn once more and dropped, so that the sampler's
+    generator goes on from where it would have.
+    """
+    if name in trial.params and dimension.size() != 1 and name not in trial.relative_params:
+        trial.study.sampler.sample_independent(
+            trial.study, trial._cached_frozen_trial, name, distribution(dimension)
+        )
+    return suggest(trial, name, dimension)
+
+
+def _require_same(made_with: dict[str, Any], config: SweepConfig, run: RunDirectory) -> None:
     """Whether ``sweep.yaml`` is what the study was made with, as far as that decides its trials.
 
     Raises RunDirectoryError naming the keys that were changed.
     """
-    made_with: dict[str, Any] = study.user_attrs.get(CONFIGURATION, {})
     now = _decisive(config)
     changed = [key for key, value in made_with.items() if now[key] != value]
     if changed:
@@ -88,7 +101,7 @@ def _decisive(config: SweepConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in config.resolved().items()
-        if key not in ("name", "trials", "workers", "ranking", "limits", "loggers")
+        if key not in ("name", "trials", "workers", "ranking", "storage", "limits", "loggers")
     }
 
 
@@ -107,19 +120,21 @@ class Study:
         self._config = config
         self._on_stored = on_stored
         self._told: list[int] = []
-        self._coverage = coverage(config.space)
-        repair_journal(run.journal)
-        self._journal = BatchedJournal(run.journal)
-        with journal_of(run, self._journal) as storage:
+        self._samplers = Samplers(config, run.read_points())
+        place = place_of(run, config) or new_place(config)
+        self._writing = Writing(run, place)
+        keep_place(run, place)
+        with quiet(), guarded(run, place):
             self._study = optuna.create_study(
-                storage=storage,
-                study_name=STUDY,
+                storage=self._writing.storage,
+                study_name=place.study,
                 directions=config.directions(),
                 load_if_exists=True,
             )
-            if CONFIGURATION not in self._study.user_attrs:
+            made_with = self._study.user_attrs.get(CONFIGURATION)
+            if made_with is None:
                 self._study.set_user_attr(CONFIGURATION, _decisive(config))
-        _require_same(self._study, config, run)
+        _require_same(made_with or {}, config, run)
         self.flush()
         self._asked: dict[int, optuna.Trial] = {}
         self._count = len(self._study.get_trials(deepcopy=False))
@@ -130,23 +145,25 @@ class Study:
 
     def flush(self) -> None:
         """Write to the disk what was asked and told since the last time."""
-        self._journal.flush()
+        self._writing.flush()
         told, self._told = self._told, []
         for trial_id in told:
             self._on_stored(_study_trial(self._study._storage.get_trial(trial_id)))
 
     def adopt(self) -> list[tuple[int, dict[str, Any]]]:
         """Take over the trials that a dead driver left running: their numbers and parameters."""
-        left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [(trial.number, self._draw(trial.number, trial._trial_id)) for trial in left]
+        with self._writing.reached():
+            left = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            return [(trial.number, self._draw(trial.number, trial._trial_id)) for trial in left]
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """A new trial: its number, and its parameters by the space's names."""
         number = self._count
-        self._study.sampler = self._sampler(number)
-        trial = self._study.ask()
-        self._count += 1
-        return trial.number, self._suggest(trial)
+        self._study.sampler = self._samplers.for_trial(number)
+        with self._writing.reached():
+            trial = self._study.ask()
+            self._count += 1
+            return trial.number, self._suggest(trial)
 
     def tell(
         self,
@@ -160,48 +177,51 @@ class Study:
         met.
         """
         trial = self._asked.pop(number)
-        trial.set_user_attr(DETAILS, dict(details))
-        if constraint is not None:
-            trial.set_constraint("floor", constraint)
-        if values is None:
-            told = TrialState.PRUNED if state == "PRUNED" else TrialState.FAIL
-            self._study.tell(trial, state=told)
-        else:
-            self._study.tell(trial, list(values))
+        with self._writing.reached():
+            trial.set_user_attr(DETAILS, dict(details))
+            if constraint is not None:
+                trial.set_constraint("floor", constraint)
+            if values is None:
+                told = TrialState.PRUNED if state == "PRUNED" else TrialState.FAIL
+                self._study.tell(trial, state=told)
+            else:
+                self._study.tell(trial, list(values))
         self._told.append(trial._trial_id)
 
     def trials(self) -> list[StudyTrial]:
         """Every trial in the order of its number."""
-        return [_study_trial(trial) for trial in self._study.get_trials(deepcopy=False)]
+        with self._writing.reached():
+            return [_study_trial(trial) for trial in self._study.get_trials(deepcopy=False)]
 
     def _draw(self, number: int, trial_id: int) -> dict[str, Any]:
-        self._study.sampler = self._sampler(number)
-        return self._suggest(optuna.Trial(self._study, trial_id))
+        self._study.sampler = self._samplers.for_trial(number)
+        return self._suggest(optuna.Trial(self._study, trial_id), _suggest_again)
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        fixed = self._coverage[number] if number < len(self._coverage) else {}
-        return sampler(self._config.sampler, number, fixed)
-
-    def _suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+    def _suggest(
+        self, trial: optuna.Trial, ask: Callable[[optuna.Trial, str, Dimension], Any] = suggest
+    ) -> dict[str, Any]:
         self._asked[trial.number] = trial
-        return self._config.space.draw(partial(_suggest, trial))
+        return self._config.space.draw(partial(ask, trial))
 
 
 def read_trials(run: RunDirectory, config: SweepConfig | None = None) -> list[StudyTrial]:
     """Every trial of a run directory in the order of its number, without writing to it.
 
     Empty while the sweep's driver has not yet made the study. Raises RunDirectoryError if the
-    journal is damaged, or ``config`` is not what the study was made with.
+    storage is damaged, or ``config`` is not what the study was made with, and ConnectionError if it
+    can't be reached.
     """
-    if not run.journal.exists():
+    place = place_of(run, config)
+    if place is None:
         return []
-    with journal_of(run) as storage:
-        if STUDY not in optuna.get_all_study_names(storage):
+    with reading(run, place) as storage:
+        if place.study not in optuna.get_all_study_names(storage):
             return []
-        study = optuna.load_study(study_name=STUDY, storage=storage)
+        study = optuna.load_study(study_name=place.study, storage=storage)
         trials = study.get_trials(deepcopy=False)
+        made_with = study.user_attrs.get(CONFIGURATION, {})
     if config is not None:
-        _require_same(study, config, run)
+        _require_same(made_with, config, run)
     return [_study_trial(trial) for trial in trials]
 
 

@@ -17,6 +17,7 @@ from benchmarks import (
     overhead,
     pass_cost,
     peers,
+    replays,
     start,
     timing,
     trainings,
@@ -129,6 +130,16 @@ def test_engines() -> None:
         assert measured.count == 4, name
         assert 0 < measured.inside < engines.WORKERS * measured.total + 1
         assert measured.start > 0
+
+
+def test_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "BLOCKS", 2)
+    rows = cells(replays.table([("random", 4), ("tpe", 14)]))
+    assert [row[:3] for row in rows] == [
+        [sampler, storage, trials]
+        for sampler, trials in (("random", "4"), ("tpe", "14"))
+        for storage in replays.STORAGES
+    ]
 
 
 def test_results_are_written_when_all_their_parts_were_run(

@@ -106,7 +106,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     # unknown keys
     ({"replicate": 3}, "replicate: unknown key; valid: name, task, budget, replicates, trials"),
     ({"replicate": 3}, "Did you mean replicates?"),
-    ({"sampler/sed": 3}, "sampler.sed: unknown key; valid: name, seed. Did you mean seed?"),
+    (
+        {"sampler/sed": 3},
+        "sampler.sed: unknown key; valid: name, seed, population. Did",
+    ),
     # space
     ({"space": ...}, "space: missing; must be a mapping with architecture"),
     ({"space": ["mlp"]}, "space: got ['mlp']; must be a mapping with `architecture`"),
@@ -176,8 +179,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"task": "diabetes", "space/architecture": "gru"}, "space.architecture.gru: does not fit"),
     # sampler
-    ({"sampler": "tpe"}, "sampler: got 'tpe'; must be a mapping with name and seed"),
-    ({"sampler/name": "grid"}, "sampler.name: got 'grid'; must be one of tpe, random"),
+    ({"sampler": "tpe"}, "sampler: got 'tpe'; must be a mapping with name, seed and pop"),
+    ({"sampler/name": "cma"}, "sampler.name: got 'cma'; must be one of tpe, nsga2, gp, cmaes"),
     ({"sampler/seed": -1}, "sampler.seed: got -1; must be an integer from 0 to 4294967295"),
     # objectives
     ({"objectives": []}, "objectives: got []; must be a list of at least one of stability, "),
@@ -281,6 +284,7 @@ paths = st.sampled_from(
         *(f"tracer/{key}" for key in config_module.TracerSettings.model_fields),
         "sampler/name",
         "sampler/seed",
+        "sampler/population",
         "budget/epochs",
         "budget/batch_size",
     ]
@@ -447,7 +451,10 @@ def test_defaults() -> None:
             "schedule": "constant",
             "alpha": 0.5,
         },
-        "sampler": {"name": "tpe", "seed": 0},
+        "sampler": {"name": "tpe", "seed": 0, "population": 20},
+        "first": [],
+        "warm_start": [],
+        "storage": "journal",
         "pruner": {"name": "none", "grace": 1, "reduction": 4, "startup": 5},
         "limits": {"wall_time": None, "training_time": None},
         "objectives": ["stability", "explainability", "metric"],
@@ -612,6 +619,7 @@ def test_every_choice_is_documented() -> None:
         *config_module.CHANGE_RATES,
         *config_module.OBJECTIVES,
         *config_module.ALPHA_SCHEMES,
+        *config_module.SAMPLERS,
     ]
     assert not [choice for choice in choices if f"`{choice}`" not in REFERENCE]
 
