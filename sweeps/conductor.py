@@ -331,7 +331,13 @@ class Conductor:
             "metric": outcome.metric,
             "reason": records.printable(outcome.reason),
         }
-        self.study.tell(trial.number, outcome.state, outcome.values, details, outcome.constraint)
+        self.study.tell(
+            trial.number,
+            outcome.values,
+            details,
+            outcome.constraint,
+            pruned=outcome.state == "PRUNED",
+        )
         self.progress.done += 1
         self.progress.failed += outcome.state == "FAILED"
         self.progress.pruned += outcome.state == "PRUNED"

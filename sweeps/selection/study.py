@@ -168,13 +168,14 @@ class Study:
     def tell(
         self,
         number: int,
-        state: State,
         values: Sequence[float] | None,
         details: Mapping[str, Any],
         constraint: float | None = None,
+        *,
+        pruned: bool = False,
     ) -> None:
-        """End a trial: COMPLETE with ``values``, or PRUNED or FAILED without. A constraint ≤ 0 is
-        met.
+        """End a trial: COMPLETE with ``values``, without them FAILED or ``pruned``. A constraint
+        ≤ 0 is met.
         """
         trial = self._asked.pop(number)
         with self._writing.reached():
@@ -182,8 +183,8 @@ class Study:
             if constraint is not None:
                 trial.set_constraint("floor", constraint)
             if values is None:
-                told = TrialState.PRUNED if state == "PRUNED" else TrialState.FAIL
-                self._study.tell(trial, state=told)
+                state = TrialState.PRUNED if pruned else TrialState.FAIL
+                self._study.tell(trial, state=state)
             else:
                 self._study.tell(trial, list(values))
         self._told.append(trial._trial_id)
