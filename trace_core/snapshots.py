@@ -39,7 +39,7 @@ class Snapshots:
             or tensor.data_ptr() != seen[position][1]
         ]
         # One that is frozen stays stale, and isn't copied until it may move.
-        stale = [i for i in stale if tensors[i].requires_grad or tensors[i].grad is not None]
+        stale = [position for position in stale if self._followed.may_move(position)]
         if stale:
             self._renew(stale, step)
 

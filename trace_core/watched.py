@@ -22,7 +22,7 @@ from trace_core.snapshots import Snapshots
 from trace_core.sources import OtherSource, Source
 from trace_core.statistics import FloatArray
 
-_gradient, _version = attrgetter("grad"), attrgetter("_version")
+_version = attrgetter("_version")
 
 
 class Watched:
@@ -92,12 +92,12 @@ class Watched:
     @property
     def owns(self) -> bool:
         """Whether any of the model's parameters is its, be this process's part of it empty."""
-        known = self._followed.position_of
+        known = self._followed.positions_of
         return any(id(tensor) in known for group in self._groups for tensor in group)
 
     def _positions_of(self, tensors: Sequence[Tensor]) -> list[int]:
-        known, sizes = self._followed.position_of, self._followed.sizes
-        positions = [known[id(tensor)] for tensor in tensors if id(tensor) in known]
+        known, sizes = self._followed.positions_of, self._followed.sizes
+        positions = [position for tensor in tensors for position in known.get(id(tensor), ())]
         return [position for position in positions if sizes[position]]
 
     def skipped(self) -> bool:
@@ -140,7 +140,7 @@ class Watched:
         moving, plan = self._moving, self._plan
         usual = weigh is None and not isinstance(source, OtherSource)
         if plan is not None and plan.origins == len(origins) and moving and usual:
-            gradients = list(map(_gradient, moving))
+            gradients = self._followed.gradients(moving)
             if plan.fits(moving, gradients):
                 after = list(map(Tensor.data_ptr, moving))
                 addresses = list(map(Tensor.data_ptr, gradients))
