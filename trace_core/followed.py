@@ -94,12 +94,12 @@ class Followed:
         return local_part(tensor) if self._sharded[position] else tensor
 
     def may_move(self, position: int) -> bool:
-        """Whether an optimiser may move a tensor: it isn't frozen, or has a gradient all the same."""
+        """Whether an optimiser may move a tensor: not if frozen, without a gradient."""
         tensor = self.tensors[position]
         return tensor.requires_grad or tensor.grad is not None
 
     def gradients(self, tensors: Sequence[Tensor]) -> list[Any]:
-        """Return the gradients of some of the tensors, None where there is none. None is sharded."""
+        """Return the gradients of tensors that are not sharded, None where there is none."""
         return list(map(_gradient, tensors))
 
     def gradient(self, position: int) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,14 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adam": lambda tensors: torch.optim.Adam(tensors, lr=0.01),
     "adamw": lambda tensors: torch.optim.AdamW(tensors, lr=0.01),
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Odd(nn.Module):
@@ -155,10 +163,9 @@ def test_it_goes_on_from_its_state_to_the_bit(tmp_path: Any) -> None:
     whole, broken, resumed = (Together("adam", every=2, anchors=(0, 8)) for _ in range(3))
     whole.train(0, STEPS)
     broken.train(0, 11)
-    torch.save(
-        [broken.stacked, broken.steps.state_dict(), broken.tracer.state_dict()], tmp_path / "s"
-    )
-    stacked, steps, tracer = torch.load(tmp_path / "s", weights_only=True)
+    state = [broken.stacked, broken.steps.state_dict(), broken.tracer.state_dict()]
+    torch.save(state, tmp_path / "state.pt")
+    stacked, steps, tracer = torch.load(tmp_path / "state.pt", weights_only=True)
     with torch.no_grad():
         for name, tensor in resumed.stacked.items():
             tensor.copy_(stacked[name])
