@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -48,7 +48,8 @@ class Followed:
     @classmethod
     def of_model(cls, model: nn.Module, masters: Mapping[str, Tensor] | None) -> Followed:
         """Follow the parameters of a model, tied ones once; one with a master copy in ``masters``
-        (by name) is followed there.
+        (by name) is followed there. Frozen parameters that aren't of floating point, as quantised
+        weights are kept, are left out.
 
         Raises TraceError for a model that can't be traced. Warns where parameters of 16 bits have
         no master copy.
@@ -57,7 +58,11 @@ class Followed:
         _require_no_flat_parameters(model)
         masters = {} if masters is None else masters
         require_kind("masters", masters, Mapping, "give {name of the parameter: tensor}")
-        named = {plain_name(name): tensor for name, tensor in bare(model).named_parameters()}
+        named = {
+            name: tensor
+            for name, tensor in _named(model)
+            if tensor.is_floating_point() or tensor.requires_grad or name in masters
+        }
         for name, master in masters.items():
             require_known(name, tuple(named), "parameter in masters")
             require_kind(f"the master copy of parameter {name!r}", master, Tensor, "give a tensor")
@@ -66,8 +71,7 @@ class Followed:
                     f"the master copy of parameter {name!r} has shape {tuple(master.shape)}; "
                     f"the parameter has {tuple(named[name].shape)}"
                 )
-        require_traceable(named)
-        require_traceable({**named, **masters})
+        require_traceable(named, {**named, **masters})
         found = cls({**named, **masters})
         found._warn_of_rounding()
         return found
@@ -143,17 +147,24 @@ class Followed:
             )
 
 
-def require_traceable(named: Mapping[str, Tensor]) -> None:
-    """Raise TraceError if no tensor is trainable, or one is not of real floating-point numbers."""
-    if not any(tensor.requires_grad for tensor in named.values()):
+def require_traceable(parameters: Mapping[str, Tensor], followed: Mapping[str, Tensor]) -> None:
+    """Raise TraceError if none of a model's parameters is trainable, or one of the tensors that are
+    followed is not of real floating-point numbers.
+    """
+    if not any(parameter.requires_grad for parameter in parameters.values()):
         raise TraceError(
             "the model has no trainable parameters; a trace needs one with requires_grad=True"
         )
-    for name, tensor in named.items():
+    for name, tensor in followed.items():
         if not tensor.is_floating_point():
             raise TraceError(
                 f"parameter {name!r} is {tensor.dtype}; only real floating-point is traced"
             )
+
+
+def _named(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in bare(model).named_parameters():
+        yield plain_name(name), tensor
 
 
 def _kind(tensor: Tensor) -> Kind:

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from trace_core.followed import Followed
 
-_NEVER = (-1, 0)
-
 
 class Snapshots:
     """Copies of followed tensors by position."""
@@ -24,51 +22,26 @@ class Snapshots:
     def __init__(self, followed: Followed) -> None:
         self._followed = followed
         self.before: dict[int, Tensor] = {}
-        self._seen: dict[int, tuple[int, int]] = {}
 
-    def take(self, positions: Sequence[int], step: int) -> None:
-        """Bring the copies up to date, of the tensors that a step may move.
+    @torch.no_grad()
+    def take(self, positions: Sequence[int], step: int) -> list[int]:
+        """Make the copies of these tensors anew, but for those that are frozen: they need none
+        until they may move. Returns which were made.
 
         Raises TraceError if a tensor is not of the shape, dtype and device that it was.
         """
-        tensors, seen = self._followed.tensors, self._seen
-        stale = [
-            position
-            for position in positions
-            if (tensor := tensors[position])._version != seen.get(position, _NEVER)[0]
-            or tensor.data_ptr() != seen[position][1]
-        ]
-        # One that is frozen stays stale, and isn't copied until it may move.
-        stale = [position for position in stale if self._followed.may_move(position)]
-        if stale:
-            self._renew(stale, step)
-
-    @torch.no_grad()
-    def _renew(self, stale: Sequence[int], step: int) -> None:
-        for position in stale:
+        moving = [position for position in positions if self._followed.may_move(position)]
+        if not moving:
+            return []
+        for position in moving:
             self._followed.require_unchanged(position, step)
-        local = [self._followed.local(position) for position in stale]
-        for position, tensor in zip(stale, local, strict=True):
+        local = [self._followed.local(position) for position in moving]
+        for position, tensor in zip(moving, local, strict=True):
             if position not in self.before:
                 self.before[position] = torch.empty_like(tensor, requires_grad=False)
-        torch._foreach_copy_([self.before[position] for position in stale], local)
-        # The step about to be taken may write without being counted, as fused optimisers do.
-        self.forget(stale)
-
-    def note(self, positions: Sequence[int]) -> None:
-        """Take down that the copies of these tensors are what the tensors are now."""
-        if not self._followed.sharded:
-            tensors, seen = self._followed.tensors, self._seen
-            for position in positions:
-                tensor = tensors[position]
-                seen[position] = tensor._version, tensor.data_ptr()
-
-    def forget(self, positions: Sequence[int]) -> None:
-        """Take down that the copies of these tensors are to be made anew."""
-        for position in positions:
-            self._seen.pop(position, None)
+        torch._foreach_copy_([self.before[position] for position in moving], local)
+        return moving
 
     def clear(self) -> None:
         """Let go of the copies."""
         self.before.clear()
-        self._seen.clear()

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from trace_core.anchors import Anchors
 from trace_core.errors import TraceError, require_kind, require_known, whole_number
 from trace_core.followed import Followed, require_traceable
+from trace_core.hooks import StepHooks
 from trace_core.importance import IMPORTANCES
 from trace_core.observed import Observed
 from trace_core.recording import Recording
@@ -96,7 +97,7 @@ class StackedTracer:
         exact_directness: bool | None = None,
     ) -> None:
         require_kind("stacked", stacked, Mapping, "give {name of the parameter: tensor}")
-        require_traceable(stacked)
+        require_traceable(stacked, stacked)
         self._stack = Stack(stacked)
         self._every = every = whole_number("every", every, 1)
         self._source = Source(
@@ -127,21 +128,20 @@ class StackedTracer:
         self._histogram = False
         self._origins: list[dict[int, Tensor]] = []
         self._staged: list[tuple[int, FloatArray, bool, list[dict[int, list[float]]]]] = []
-        self._hooks = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._hooks = StepHooks(
+            optimizer, lambda *_: self._before_step(), lambda *_: self._after_step()
+        )
 
     # ---- at each step
 
-    def _before_step(self, *_: Any) -> None:
+    def _before_step(self) -> None:
         if self._step % self._every:
             return
         watched = self._watched
         watched.read_groups()
         self._histogram = self._observed % self._histogram_every == 0
-        if self._step in self._anchors[0].steps or not watched.renewed():
-            self._snapshots.take(watched.positions, self._step)
+        anchor = self._step in self._anchors[0].steps
+        if watched.renew(self._snapshots, self._step) or anchor:
             self._reach()
 
     def _reach(self) -> None:
@@ -169,7 +169,7 @@ class StackedTracer:
             found[model][tensor] = value
         return found
 
-    def _after_step(self, *_: Any) -> None:
+    def _after_step(self) -> None:
         step, self._step = self._step, self._step + 1
         if step % self._every:
             return
@@ -240,8 +240,7 @@ class StackedTracer:
 
     def close(self) -> None:
         """Stop watching and let go of the copies of parameters; the traces stay."""
-        for hook in self._hooks:
-            hook.remove()
+        self._hooks.remove()
         self._flush()
         self._watched.forget()
         self._snapshots.clear()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from trace_core import kernel
 from trace_core.anchors import Anchors
 from trace_core.errors import TraceError, whole_number
 from trace_core.followed import Followed
+from trace_core.hooks import StepHooks, uncompiled
 from trace_core.importance import Probe
 from trace_core.observation import Observation
 from trace_core.recording import Recording
@@ -53,6 +52,8 @@ class Tracer:
     without it. The gradient is read after the step, so that a closure's is seen. Beside the trace,
     a copy of the optimisers' parameters is held, what the anchors keep, and tiles of a fixed size
     while a step is read.
+
+    Frozen parameters that aren't of floating point (quantised weights) are left out of the trace.
 
     Raises TraceError for a model without trainable parameters or with complex ones, an optimiser
     that owns none of them, or a setting out of range; and, in ``optimizer.step()``, for a parameter
@@ -96,12 +97,10 @@ class Tracer:
         self._step = 0
         self._observed = 0
         self._due = True
-        self._opened = self._histogram = False
+        self._opened = self._histogram = self._reporting = self._closed = False
         self._stepped: set[int] = set()
         self._staged: list[tuple[int, FloatArray, bool, dict[int, list[float]]]] = []
-        self._hooks = [
-            hook for index, each in enumerate(optimizers) for hook in self._hooked(each, index)
-        ]
+        self._hooks = [self._hooked(each, index) for index, each in enumerate(optimizers)]
 
     def _require_owned(self) -> None:
         owners: dict[int, int] = {}
@@ -123,30 +122,26 @@ class Tracer:
 
     # ---- at each step
 
-    def _hooked(self, optimizer: Optimizer, index: int) -> tuple[RemovableHandle, RemovableHandle]:
-        # PyTorch calls the hooks for ``super().step()`` too, where both classes' steps are wrapped:
-        # what counts is the outermost call, which a frame stands for. One that raised left none.
-        outermost: FrameType | None = None
+    def _hooked(self, optimizer: Optimizer, index: int) -> StepHooks:
+        before_step = uncompiled(self._before_step)
+        after_step = uncompiled(self._after_step)
+        alone = len(self._watched) == 1
 
         # Most steps may not be observed, and hooks that do nothing must cost nothing.
         def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            nonlocal outermost
-            caller = sys._getframe(1)
-            if outermost is not None and _runs(outermost, caller):
-                return
-            outermost = caller
             if self._due or self._stepped:
-                self._before_step(index)
+                before_step(index)
 
         def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            nonlocal outermost
-            if sys._getframe(1) is not outermost:
+            if self._closed:
                 return
-            outermost = None
-            if "found_inf" not in optimizer.__dict__ or not self._watched[index].skipped():
-                self._after_step(index)
+            if alone and not self._opened and "found_inf" not in optimizer.__dict__:
+                self._step += 1
+                self._due = self._step % self._every == 0
+            else:
+                after_step(index)
 
-        return optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)
+        return StepHooks(optimizer, before, after)
 
     def _before_step(self, index: int) -> None:
         if index in self._stepped:
@@ -156,8 +151,7 @@ class Tracer:
         watched = self._watched[index]
         watched.read_groups()
         anchor = self._step in self._anchors.steps
-        if anchor or not watched.renewed():
-            self._snapshots.take(watched.positions, self._step)
+        if watched.renew(self._snapshots, self._step) or anchor:
             self._anchors.reach(self._step, self._snapshots.before)
         if not self._opened:
             self._opened = True
@@ -175,9 +169,12 @@ class Tracer:
         return {followed.names[i]: followed.local(i) for i in self._snapshots.before}
 
     def _after_step(self, index: int) -> None:
+        watched = self._watched[index]
+        if watched.skipped():
+            return
         if self._opened:
             anchor = self._step in self._anchors.steps
-            self._watched[index].read(
+            watched.read(
                 self._snapshots,
                 self._anchors.origins,
                 self._source,
@@ -208,7 +205,11 @@ class Tracer:
         unread = self._anchors.unread(step, self._snapshots.before, read)
         self._staged.append((step, rates, self._histogram, unread))
         if self._on_observation is not None:
-            self._on_observation(self._observe())
+            self._reporting = True
+            try:
+                self._on_observation(self._observe())
+            finally:
+                self._reporting = False
         elif len(self._watched) > 1 or self._watched[0].full:
             self._flush()
 
@@ -276,11 +277,16 @@ class Tracer:
     def close(self) -> None:
         """Stop watching and let go of the copies of parameters; the trace stays. Closing twice is
         harmless.
+
+        ``on_observation`` may close: the hooks, which PyTorch is calling then, do nothing from
+        there on, and the next `close` takes them off.
         """
-        for hook in self._hooks:
-            hook.remove()
+        if not self._reporting:
+            for hooks in self._hooks:
+                hooks.remove()
         if self._stepped:
             self._close_round()
+        self._closed, self._due = True, False
         self._flush()
         for watched in self._watched:
             watched.forget()
@@ -341,10 +347,3 @@ def _optimizers(given: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
                 "of them"
             )
     return found
-
-
-def _runs(frame: FrameType, inner: FrameType | None) -> bool:
-    """Whether ``inner`` was called from ``frame``, directly or not."""
-    while inner is not None and inner is not frame:
-        inner = inner.f_back
-    return inner is frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress, repeat
 from operator import attrgetter, is_not
 from typing import Any
 
@@ -16,12 +17,15 @@ from trace_core.collect import collect, in_tiles
 from trace_core.followed import Followed
 from trace_core.importance import IMPORTANCES
 from trace_core.kernel import library
-from trace_core.kernel.plan import DTYPES, FACTORS, Plan
+from trace_core.kernel.plan import DTYPES, FACTORS, Plan, Workspace
 from trace_core.observed import Observed
 from trace_core.snapshots import Snapshots
 from trace_core.sources import OtherSource, Source
 from trace_core.statistics import FloatArray
 
+PLANS = 8
+"""Most plans of the compiled pass that are kept, each for another set of tensors with gradients."""
+_NEVER = -1
 _version = attrgetter("_version")
 
 
@@ -47,10 +51,10 @@ class Watched:
         self._members = members
         self._groups: list[list[Tensor]] = []
         self._of_group: list[list[int]] = []
+        self._tensors: list[Tensor] = []
+        """The tensors at these positions, none of a sharded model: its are always copied anew."""
         self._rates: list[float] = []
         self._flush = flush
-        self._factors = (0, 0)
-        self._plan: Plan | None = None
         self.forget()
         self.read_groups()
 
@@ -62,7 +66,11 @@ class Watched:
             self._of_group = [self._positions_of(tensors) for tensors in self._groups]
             # PyTorch lets a group name a tensor twice.
             self.positions = sorted({i for group in self._of_group for i in group})
-            self._moving.clear()
+            followed = self._followed
+            self._tensors = (
+                [] if followed.sharded else [followed.tensors[i] for i in self.positions]
+            )
+            self._distrust()
             self._rates = []
         rates = [_rate_of(group) for group in groups]
         if rates != self._rates:
@@ -82,12 +90,19 @@ class Watched:
         return True
 
     def forget(self) -> None:
-        """Let go of the buffers of the pass, since what they point at was replaced."""
-        self._plan = None
+        """Let go of the plans of the pass and of their memory, since what they point at was
+        replaced.
+        """
+        self._plans: dict[tuple[int, ...], Plan] = {}
+        self._plan: Plan | None = None
+        self._workspace = Workspace()
         self._collected: Observed | None = None
-        self._moving: list[Tensor] = []
-        self._addresses: list[int] = []
-        self._versions: list[int] = []
+        self._distrust()
+
+    def _distrust(self) -> None:
+        """Take down that all snapshots are to be made anew."""
+        self._addresses = [_NEVER] * len(self._tensors)
+        self._versions = [_NEVER] * len(self._tensors)
 
     @property
     def owns(self) -> bool:
@@ -107,18 +122,34 @@ class Watched:
         found: Tensor | None = self.optimizer.__dict__.get("found_inf")
         return found is not None and bool(found.item())
 
-    def renewed(self) -> bool:
-        """Whether the snapshots of all that is owned are what the tensors are now, or were made so.
+    def renew(self, snapshots: Snapshots, step: int) -> bool:
+        """Make the snapshots what the tensors are now, of all that the step about to be taken may
+        move. Returns whether some had to be taken.
 
-        The short way to what `Snapshots.take` sees to, for tensors that are where they were.
+        PyTorch counts the writes to a tensor: where count and address are those at which its
+        snapshot was right, it still is. Raises TraceError as `Snapshots.take` does.
         """
-        moving = self._moving
-        if not moving or list(map(Tensor.data_ptr, moving)) != self._addresses:
-            return False
-        if self._versions == list(map(_version, moving)):
-            return True
-        plan = self._plan
-        return plan is not None and plan.lies_as_before(moving) and plan.renew()
+        tensors = self._tensors
+        addresses, versions = list(map(Tensor.data_ptr, tensors)), list(map(_version, tensors))
+        stale = self.positions
+        if not self._followed.sharded:
+            if versions == self._versions and addresses == self._addresses:
+                return False
+            plan = self._plan
+            if plan is not None and plan.positions == stale and plan.renew(tensors, addresses):
+                self._addresses, self._versions = addresses, versions
+                return False
+            now = zip(addresses, versions, strict=True)
+            known = zip(self._addresses, self._versions, strict=True)
+            stale = [i for i, a, b in zip(stale, now, known, strict=True) if a != b]
+        taken = snapshots.take(stale, step)
+        frozen = set(stale).difference(taken)
+        self._addresses = addresses
+        self._versions = [
+            _NEVER if position in frozen else version
+            for position, version in zip(self.positions, versions, strict=False)
+        ]
+        return bool(taken)
 
     def read(
         self,
@@ -137,21 +168,63 @@ class Watched:
         ``weigh`` is given the importance of every element, tensor by tensor, in flat tiles. Raises
         TraceError if the step left a tensor of another shape, dtype, device or layout.
         """
-        moving, plan = self._moving, self._plan
         usual = weigh is None and not isinstance(source, OtherSource)
-        if plan is not None and plan.origins == len(origins) and moving and usual:
-            gradients = self._followed.gradients(moving)
-            if plan.fits(moving, gradients):
-                after = list(map(Tensor.data_ptr, moving))
-                addresses = list(map(Tensor.data_ptr, gradients))
-                plan.run(after, addresses, self._factors, refresh=refresh, histogram=histogram)
-                self._addresses = after
-                self.read_last = self.positions
-                self._versions = list(map(_version, moving)) if refresh else []
-                return
+        if usual and self._read_again(origins, source, refresh=refresh, histogram=histogram):
+            return
         self._read_anew(
             snapshots, origins, source, step, refresh=refresh, histogram=histogram, weigh=weigh
         )
+
+    def _read_again(
+        self,
+        origins: Sequence[Mapping[int, Tensor]],
+        source: Source,
+        *,
+        refresh: bool,
+        histogram: bool,
+    ) -> bool:
+        """Read a step with a plan that is kept, if one fits: the short way to what `_read_anew`
+        does. Returns whether it was read.
+        """
+        if self._plan is None or self._followed.sharded:
+            return False
+        positions, moving = self.positions, self._tensors
+        gradients = self._followed.gradients(moving)
+        present = list(map(is_not, gradients, repeat(None)))
+        if not all(present):
+            positions, moving, gradients = (
+                list(compress(each, present)) for each in (positions, moving, gradients)
+            )
+        same = self._plan.positions == positions
+        plan = self._plan if same else self._plans.get(tuple(positions))
+        if plan is None or plan.origins != len(origins) or not plan.fits(moving, gradients):
+            return False
+        if plan is not self._plan:
+            self._use(plan)
+        self.read_last = positions
+        after = list(map(Tensor.data_ptr, moving))
+        addresses = list(map(Tensor.data_ptr, gradients))
+        plan.run(after, addresses, FACTORS[source.name], refresh=refresh, histogram=histogram)
+        self._note(positions, after, refreshed=refresh)
+        return True
+
+    def _note(self, moved: list[int], addresses: list[int], *, refreshed: bool) -> None:
+        """Take down that the step has moved these tensors, where they are, and whether the pass
+        left in their snapshots what it read.
+
+        What moves without being counted, by fused optimisers or at steps that aren't observed, is
+        not trusted.
+        """
+        if not refreshed:
+            self._versions = [_NEVER] * len(self._tensors)
+        elif moved == self.positions:
+            self._addresses, self._versions = addresses, list(map(_version, self._tensors))
+        elif not self._followed.sharded:
+            places = dict(zip(self.positions, range(len(self.positions)), strict=True))
+            for position, address in zip(moved, addresses, strict=True):
+                place = places[position]
+                self._addresses[place] = address
+                self._versions[place] = self._tensors[place]._version
 
     def _read_anew(
         self,
@@ -182,11 +255,13 @@ class Watched:
         if weigh is not None:
             for position, gradient in zip(active, gradients, strict=True):
                 weigh(position, _each(importance, before[position], gradient))
-        plan = self._fitting_plan(active, before, after, origins, gradients)
         factors = FACTORS.get(importance)
+        plan = None
+        if factors is not None:
+            plan = self._fitting_plan(active, before, after, origins, gradients)
+        addresses = [tensor.data_ptr() for tensor in after]
         if plan is None or factors is None:
             self._flush()
-            snapshots.forget(active)
             self._collected = collect(
                 active,
                 [before[position] for position in active],
@@ -197,37 +272,15 @@ class Watched:
                 histogram=histogram,
             )
         else:
-            self._run(plan, active, after, gradients, factors, refresh=refresh, histogram=histogram)
-            if refresh:
-                snapshots.note(active)
-
-    def _run(
-        self,
-        plan: Plan,
-        active: list[int],
-        after: Sequence[Tensor],
-        gradients: list[Tensor],
-        factors: tuple[int, int],
-        *,
-        refresh: bool,
-        histogram: bool,
-    ) -> None:
-        """Run the compiled pass, and take down what the next step may take for granted."""
-        for i, (gradient, stride) in enumerate(zip(gradients, plan.strides, strict=True)):
-            if gradient.is_sparse or gradient.stride() != stride or gradient.dtype not in DTYPES:
-                gradients[i] = _alike(gradient, after[i])
-        self._addresses = [tensor.data_ptr() for tensor in after]
-        plan.run(
-            self._addresses,
-            [gradient.data_ptr() for gradient in gradients],
-            factors,
-            refresh=refresh,
-            histogram=histogram,
-        )
-        self._factors = factors
-        whole = active == self.positions and not self._followed.sharded
-        self._moving = [self._followed.tensors[position] for position in active] if whole else []
-        self._versions = list(map(_version, self._moving)) if refresh else []
+            given = [_alike(*each) for each in zip(gradients, after, plan.strides, strict=True)]
+            plan.run(
+                addresses,
+                [gradient.data_ptr() for gradient in given],
+                factors,
+                refresh=refresh,
+                histogram=histogram,
+            )
+        self._note(active, addresses, refreshed=refresh and plan is not None)
 
     @property
     def full(self) -> bool:
@@ -270,34 +323,40 @@ class Watched:
         gradients: Sequence[Tensor],
     ) -> Plan | None:
         """Return the compiled pass for these tensors, None where it can't be used on them."""
-        dtypes = [gradient.dtype for gradient in gradients]
-        plan = self._plan
-        if (
-            plan is not None
-            and plan.positions == active
-            and plan.gradient_dtypes == dtypes
-            and plan.origins == len(origins)
-        ):
-            return plan
-        self._flush()
-        self._plan = None
-        self._moving.clear()
-        compiled = library()
-        if compiled is None or not active or not all(map(_readable, after)):
-            return None
         dtypes = [
             gradient.dtype if gradient.dtype in DTYPES else tensor.dtype
             for gradient, tensor in zip(gradients, after, strict=True)
         ]
-        self._plan = Plan(
-            compiled,
-            active,
-            [before[position] for position in active],
-            [[origin[position] for position in active] for origin in origins],
-            dtypes,
-            self._members,
-        )
-        return self._plan
+        plan = self._plans.get(tuple(active))
+        if plan is None or plan.gradient_dtypes != dtypes or plan.origins != len(origins):
+            compiled = library()
+            if compiled is None or not active or not all(map(_readable, after)):
+                return None
+            plan = Plan(
+                compiled,
+                active,
+                [before[position] for position in active],
+                [[origin[position] for position in active] for origin in origins],
+                dtypes,
+                self._members,
+                self._workspace,
+            )
+        if plan is not self._plan:
+            self._use(plan)
+        return plan
+
+    def _use(self, plan: Plan) -> None:
+        """Run this plan from here on, and keep the last `PLANS` that were."""
+        self._flush()
+        if self._plan is not None:
+            self._plan.leave()
+        plan.enter()
+        self._plan = plan
+        key = tuple(plan.positions)
+        self._plans.pop(key, None)
+        self._plans[key] = plan
+        if len(self._plans) > PLANS:
+            del self._plans[next(iter(self._plans))]
 
 
 def _rate_of(group: Mapping[str, Any]) -> float:
@@ -325,9 +384,11 @@ def _each(importance: str, before: Tensor, gradient: Tensor) -> Iterator[Tensor]
 
 
 @torch.no_grad()
-def _alike(gradient: Tensor, tensor: Tensor) -> Tensor:
-    """A gradient, laid out as its tensor is."""
-    dtype = gradient.dtype if gradient.dtype in DTYPES else tensor.dtype
-    return torch.empty_like(tensor, dtype=dtype).copy_(
+def _alike(gradient: Tensor, tensor: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """A gradient, of a type that the pass reads and laid out as its tensor is."""
+    known = gradient.dtype in DTYPES
+    if known and not gradient.is_sparse and gradient.stride() == strides:
+        return gradient
+    return torch.empty_like(tensor, dtype=gradient.dtype if known else tensor.dtype).copy_(
         gradient.to_dense() if gradient.is_sparse else gradient
     )

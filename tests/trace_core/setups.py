@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from small_models import INPUTS, Conv, Tied, mlp
@@ -28,7 +30,8 @@ class Setup:
     def named(self) -> dict[str, Tensor]:
         """The tensors that are followed, by the names they have in a trace."""
         inner = getattr(self.model, "_orig_mod", self.model)
-        return {**dict(inner.named_parameters()), **self.masters}
+        followed = {n: p for n, p in inner.named_parameters() if p.is_floating_point()}
+        return {**followed, **self.masters}
 
 
 SETUPS: dict[str, Callable[[], Setup]] = {}
@@ -51,7 +54,7 @@ def loss_of(model: nn.Module, step: int, dtype: torch.dtype = torch.float32) -> 
 
 def plain(model: nn.Module, *optimizers: Optimizer) -> Setup:
     """Backward, then each optimiser's step."""
-    dtype = next(model.parameters()).dtype
+    dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
 
     def advance(k: int, take: Take) -> None:
         model.zero_grad()
@@ -361,6 +364,78 @@ def started_from_zero() -> Setup:
     return plain(model, SGD(model.parameters(), lr=0.1))
 
 
+class Experts(nn.Module):
+    """Of the experts one serves each batch, or all do; the others have no gradient."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.body = nn.Linear(INPUTS, 6)
+        self.experts = nn.ModuleList(nn.Linear(6, 3) for _ in range(count))
+        self.serving: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.body(x))
+        return torch.stack([self.experts[i](hidden) for i in self.serving]).sum(0)
+
+
+def by_experts(serving: list[list[int]], optimizer: str) -> Setup:
+    model = Experts(1 + max(map(max, serving)))
+    made = plain(model, BY_OPTIMIZER[optimizer](list(model.parameters())))
+    advance = made.advance
+
+    def serve(k: int, take: Take) -> None:
+        model.serving = serving[k % len(serving)]
+        advance(k, take)
+
+    made.advance = serve
+    return made
+
+
+@setup
+def heads_in_turn() -> Setup:
+    return by_experts([[0], [1]], "sgd_foreach")
+
+
+@setup
+def heads_in_turn_fused() -> Setup:
+    return by_experts([[0], [1]], "adamw_fused")
+
+
+@setup
+def one_head_or_all() -> Setup:
+    return by_experts([[0, 1], [0], [0, 1, 2], [1]], "adamw_fused")
+
+
+class Quantised(nn.Module):
+    """A layer whose weight is kept in 8 bits, frozen, beside an adapter in floating point."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        levels = torch.randint(0, 256, (outputs, inputs), dtype=torch.uint8)
+        self.weight = nn.Parameter(levels, requires_grad=False)
+        self.shift = nn.Parameter(torch.tensor([128], dtype=torch.int32), requires_grad=False)
+        self.scale = nn.Parameter(torch.full((outputs, 1), 1e-2), requires_grad=False)
+        self.a = nn.Parameter(torch.randn(2, inputs))
+        self.b = nn.Parameter(torch.zeros(outputs, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = (self.weight.float() - self.shift) * self.scale
+        return x @ weight.t() + x @ self.a.t() @ self.b.t()
+
+
+@setup
+def quantised() -> Setup:
+    model = nn.Sequential(Quantised(INPUTS, 12), nn.Tanh(), nn.Linear(12, 3))
+    return plain(model, AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2))
+
+
+@setup
+def quantised_and_all_given() -> Setup:
+    """The optimiser is given the frozen ones too."""
+    model = nn.Sequential(Quantised(INPUTS, 12), nn.Tanh(), nn.Linear(12, 3))
+    return plain(model, SGD(model.parameters(), lr=1e-1))
+
+
 class Words(nn.Module):
     """A bag of words, most of which are in no batch."""
 
@@ -409,6 +484,35 @@ def compiled_without_code() -> Setup:
     torch._dynamo.reset()
     model = torch.compile(mlp(), backend="aot_eager")
     return plain(model, AdamW(model.parameters(), lr=1e-2))
+
+
+class Decayed(SGD):
+    """Makes its step of the base class's."""
+
+    def step(self, closure: None = None) -> None:
+        with torch.no_grad():
+            for parameter in self.param_groups[0]["params"]:
+                parameter.mul_(0.9)
+        super().step(closure)
+
+
+def with_compiled_step(kind: Callable[..., Optimizer], backend: Any = "eager") -> Setup:
+    torch._dynamo.reset()
+    SGD(mlp().parameters(), lr=0.1)  # from here on PyTorch hooks the base class too
+    model = mlp().eval()
+    optimizer = kind(model.parameters(), lr=0.1)
+    step = torch.compile(optimizer.step, backend=backend)
+
+    def advance(k: int, take: Take) -> None:
+        model.zero_grad()
+        loss_of(model, k).backward()
+        take(optimizer, step)
+
+    return Setup(model, [optimizer], advance)
+
+
+for kind in (SGD, AdamW, Decayed):
+    SETUPS[f"compiled_step_of_{kind.__name__.lower()}"] = partial(with_compiled_step, kind)
 
 
 def compiled_by_inductor() -> Setup:

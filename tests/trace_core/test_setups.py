@@ -1,7 +1,10 @@
 """Any set-up is traced as it is: to the numbers of an oracle, and without changing a bit of it."""
 
 import io
+import os
 import shutil
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +19,25 @@ from observing import (
     look,
     passes,
 )
-from setups import BY_OPTIMIZER, SETUPS, Setup, compiled_by_inductor, lora, loss_of, scaled
+from setups import (
+    BY_OPTIMIZER,
+    SETUPS,
+    Decayed,
+    Setup,
+    by_experts,
+    compiled_by_inductor,
+    lora,
+    loss_of,
+    scaled,
+    with_compiled_step,
+)
 from small_models import INPUTS, mlp
 from torch import nn
 
+import trace_core
 from trace_core import Trace, TraceError, Tracer
 from trace_core.importance import Probe
+from trace_core.kernel import plan
 from trace_core.statistics import DISPLACEMENT, Statistic
 from trace_core.storage import to_arrays
 
@@ -150,6 +166,15 @@ def test_setup_lora():
     assert (a[1:, Statistic.C] > 0).all()
 
 
+def test_frozen_parameters_that_are_not_of_floating_point_are_left_out():
+    trace, hand, _ = traced(SETUPS["quantised"])
+    names = [name for name, _ in hand.setup.model.named_parameters()]
+    assert set(names) - set(trace.tensors) == {"0.weight", "0.shift"}
+    adapters = {"0.a", "0.b", "2.weight", "2.bias"}
+    active = trace.statistics[-1, :, Statistic.COUNT] > 0
+    assert {name for name, on in zip(trace.tensors, active, strict=True) if on} == adapters
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw_fused", "amp_fused", "written_through_data"])
 @pytest.mark.parametrize("reader", PASSES)
 def test_every_second_step_is_seen_as_it_was(name, reader):
@@ -158,6 +183,68 @@ def test_every_second_step_is_seen_as_it_was(name, reader):
     assert trace.steps.tolist() == [0, 2, 4, 6]
     for row, step in enumerate(trace.steps):
         assert_seen(trace.statistics[row], hand.rows[step], 1e-6)
+
+
+# ---- gradients that come and go
+
+
+@pytest.mark.skipif("compiled" not in PASSES, reason="the kernel isn't compiled")
+def test_a_plan_is_made_once_for_each_set_of_gradients(monkeypatch):
+    made = []
+
+    class Counted(plan.Plan):
+        def __init__(self, library, positions, *rest):
+            made.append(tuple(positions))
+            super().__init__(library, positions, *rest)
+
+    monkeypatch.setattr("trace_core.watched.Plan", Counted)
+    for kept, wanted in ((4, 4), (3, STEPS)):
+        made.clear()
+        monkeypatch.setattr("trace_core.watched.PLANS", kept)
+        check(lambda: by_experts([[0], [1], [2], [3]], "adam_fused"), PASSES[:1])
+        # The least recently used goes, which is the next to come.
+        assert len(made) == wanted
+        assert len(set(made)) == 4
+
+
+@pytest.mark.skipif("compiled" not in PASSES, reason="the kernel isn't compiled")
+def test_plans_share_their_memory():
+    """What is staged, and the histograms, are as large as the largest plan needs."""
+    held = []
+    for serving in ([[3]], [[0], [1], [2], [3]]):
+        tracemalloc.start()
+        try:
+            kept = traced(lambda serving=serving: by_experts(serving, "sgd"))
+            snapshot = tracemalloc.take_snapshot()
+            del kept
+        finally:
+            tracemalloc.stop()
+        ours = snapshot.filter_traces([tracemalloc.Filter(True, plan.__file__)])
+        held.append(sum(found.size for found in ours.statistics("filename")))
+    assert held[0] > 100_000
+    assert held[1] < 1.2 * held[0]
+
+
+@pytest.mark.parametrize("reader", PASSES)
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_moves_while_it_is_frozen_is_no_step(reader, every):
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with passes(reader), Tracer(model, optimizer, every=every) as tracer:
+        for step in range(3 * every):
+            model[0].requires_grad_(step // every != 1)
+            model.zero_grad()
+            if step == every + every // 2:
+                with torch.no_grad():
+                    model[0].weight.add_(1.0)
+            before = model[0].weight.detach().clone()
+            one_step(model, optimizer, step)
+            if step == 2 * every:
+                moved = (model[0].weight - before).square().sum().item()
+    rows = tracer.trace().tensor("0.weight").statistics[:, 0]
+    assert rows[:, Statistic.COUNT].tolist() == [192, 0, 192]
+    assert rows[-1, Statistic.SQ_DELTA] == pytest.approx(moved, rel=1e-5)
 
 
 # ---- automatic mixed precision
@@ -292,6 +379,36 @@ def test_a_wrapped_model_has_the_trace_of_the_model(wrap):
         wanted, found = first(lambda model: model, **settings), first(wrap, **settings)
         assert found.tensors == wanted.tensors
         assert_same(found, wanted)
+
+
+# ---- steps that are compiled
+
+
+@pytest.mark.parametrize("settings", [{}, {"every": 2}, {"anchors": (0, 2)}])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, Decayed], ids=lambda kind: kind.__name__)
+def test_a_compiled_step_has_the_trace_of_the_step(kind, settings):
+    """And of what the tracer does, nothing is compiled."""
+    compiled: list[str] = []
+
+    def backend(graph, inputs):
+        compiled.append(graph.print_readable(print_output=False))
+        return graph.forward
+
+    def make(compiled: bool) -> Setup:
+        made = with_compiled_step(kind, backend)
+        if not compiled:
+            advance = made.advance
+            made.advance = lambda k, take: advance(k, lambda optimizer, step: take(optimizer))
+        return made
+
+    (wanted, _, expected), (found, _, left) = (
+        traced(lambda way=way: make(way), **settings) for way in (False, True)
+    )
+    assert_equal(left, expected)
+    assert_same(found, wanted)
+    assert compiled
+    ours = str(Path(trace_core.__file__).parent)
+    assert not any(f"{ours}{os.sep}" in graph for graph in compiled)
 
 
 # ---- what can't be traced

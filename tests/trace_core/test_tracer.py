@@ -44,6 +44,32 @@ def assert_same(one: Trace, other: Trace):
     assert (one.tensors, one.layers, one.anchors) == (other.tensors, other.layers, other.anchors)
 
 
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("seldom", [False, True])
+def test_an_observation_may_close_the_tracer(several, seldom):
+    """In the middle of the hooks that PyTorch calls, ours before and after others."""
+    model = mlp()
+    parts = [model[0], model[3]] if several else [model]
+    optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in parts]
+    calls = []
+
+    def stop(observation):
+        if observation.step == 2:
+            tracer.close()
+
+    first = optimizers[0]
+    first.register_step_post_hook(lambda *_: calls.append("earlier"))
+    kept = len(first._optimizer_step_pre_hooks), len(first._optimizer_step_post_hooks) + 1
+    with Tracer(model, optimizers, on_observation=stop) as tracer:
+        first.register_step_post_hook(lambda *_: calls.append("later"))
+        for step in range(6):
+            for optimizer in optimizers[: 1 if seldom else 2]:
+                train(model, optimizer, 1, first=step)
+    assert calls == ["earlier", "later"] * 6
+    assert len(tracer.trace()) == 3
+    assert kept == (len(first._optimizer_step_pre_hooks), len(first._optimizer_step_post_hooks))
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)
 def test_training_is_bitwise_the_same(model, optimizer):

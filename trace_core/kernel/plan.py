@@ -1,11 +1,13 @@
-"""The buffers of the compiled pass for one list of tensors, made once and used step after step."""
+"""The compiled pass for one list of tensors, laid out once and run step after step."""
 
 from __future__ import annotations
 
 import ctypes
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import compress
+from math import prod
 from operator import attrgetter
 from typing import Any
 
@@ -55,6 +57,23 @@ class _Job(ctypes.Structure):
     )
 
 
+class Workspace:
+    """Memory that plans take turns in, as large as the largest of them needs."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Array] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
+        """Return the array of this name, in which anything may stand: the same memory each time,
+        unless it has to grow.
+        """
+        size = prod(shape)
+        held = self._held.get(name)
+        if held is None or len(held) < size:
+            held = self._held[name] = np.zeros(size, dtype)
+        return held[:size].reshape(shape)
+
+
 class _Staging:
     """A buffer that observation after observation is written to."""
 
@@ -64,13 +83,17 @@ class _Staging:
         self.stride = array.strides[0]
 
 
+_NO_STAGING = _Staging(np.zeros(0))
+
+
 class Plan:
     """The compiled pass over n non-empty tensors on the CPU.
 
     ``positions`` says which of the model's tensors they are, ``before`` holds their snapshots,
     ``origins`` what displacements are measured from, ``members`` the tensors of each node
-    (`node_members`). What is observed is staged in buffers, up to ``room`` observations, until it
-    is drained.
+    (`node_members`). What is observed is staged in the workspace, up to ``room`` observations,
+    until it is drained. A plan runs between `enter` and `leave`; of those that share a workspace
+    one may be there at a time.
     """
 
     def __init__(
@@ -81,8 +104,10 @@ class Plan:
         origins: Sequence[Sequence[Tensor]],
         gradient_dtypes: Sequence[torch.dtype],
         members: Sequence[Sequence[int]],
+        workspace: Workspace,
     ) -> None:
         self._library = library
+        self._workspace = workspace
         self.positions = list(positions)
         self.gradient_dtypes = list(gradient_dtypes)
         self.origins = len(origins)
@@ -92,27 +117,35 @@ class Plan:
         self._elements = sum(self._sizes)
         self._members = members
         table, chunks = self._lay_out([tensor.dtype for tensor in before])
-        n, columns = len(before), DISPLACEMENT + len(origins)
+        n, self._columns = len(before), DISPLACEMENT + len(origins)
         self._bins = sum(min(size, BINS) for size in self._sizes)
-        observation = 8 * n * columns + 14 * self._bins + 16 * len(members)
+        observation = 8 * n * self._columns + 14 * self._bins + 16 * len(members)
         few = self._elements < THREADED_FROM
         self.room = min(STAGED, max(1, STAGING_BYTES // observation)) if few else 1
         call = np.zeros(_CALL + (3 + len(origins)) * n, np.int64)
         call[_CALL + 2 * n :] = [t.data_ptr() for tensors in (before, *origins) for t in tensors]
-        self._arrays: dict[str, Array] = {
-            "call": call,
-            "tensors": table,
-            "chunks": chunks,
-            "partial": np.zeros((len(chunks), columns - 1)),
-        }
+        self._arrays: dict[str, Array] = {"call": call, "tensors": table, "chunks": chunks}
+        self._nodes: dict[str, Array] = {}
         self._job = _Job(
             tensor_count=n, chunk_count=len(chunks), origins=len(origins), level=level()
         )
+        self._point(self._arrays)
         self._address = ctypes.byref(self._job)
         self._pack = struct.Struct(f"{_CALL + 2 * n}q").pack_into
+        self._after: list[int] = []
         self._call = call.data.cast("B")
-        self._point(_PASS)
-        self._rows = _Staging(np.zeros((self.room, n, columns)))
+        self.leave()
+
+    def enter(self) -> None:
+        """Take the workspace."""
+        n, columns, array = len(self._sizes), self._columns, self._workspace.array
+        self._rows = _Staging(array("rows", (self.room, n, columns), np.float64))
+        chunks = len(self._arrays["chunks"])
+        self._point({"partial": array("partial", (chunks, columns - 1), np.float64)})
+
+    def leave(self) -> None:
+        """Let go of the workspace, and of what is staged in it."""
+        self._rows = _NO_STAGING
         self._staged: tuple[_Staging, ...] = ()
         self._small: dict[int, FloatArray] = {}
         self._observations = self._histograms = self._entries = 0
@@ -134,9 +167,9 @@ class Plan:
             values += size if small else 0
         return table, np.array(chunks, np.int64)
 
-    def _point(self, names: Sequence[str]) -> None:
-        for name in names:
-            setattr(self._job, name, self._arrays[name].ctypes.data)
+    def _point(self, arrays: Mapping[str, Array]) -> None:
+        for name, array in arrays.items():
+            setattr(self._job, name, array.ctypes.data)
 
     def run(
         self,
@@ -171,18 +204,21 @@ class Plan:
             0,
             *(*factors, refresh, 0, histogram, rows, *places, *after, *gradients),
         )
+        self._after = list(after)
         self._observations += 1
         self._entries += self._execute()
 
-    def renew(self) -> bool:
-        """Make the snapshots what the tensors of the last run are, where they are still.
+    def renew(self, tensors: Sequence[Tensor], addresses: Sequence[int]) -> bool:
+        """Make the snapshots what the tensors are, if they lie where those of the last run did.
 
         Only for few elements, which isn't worth PyTorch's threads; returns whether it was done.
         """
-        if self._elements < THREADED_FROM:
-            self._library.tracerank_renew(self._address)
-            return True
-        return False
+        if self._elements >= THREADED_FROM or addresses != self._after:
+            return False
+        if not self._lies_as_before(tensors):
+            return False
+        self._library.tracerank_renew(self._address)
+        return True
 
     def fits(self, tensors: Sequence[Tensor], gradients: Sequence[Any]) -> bool:
         """Whether tensors are of the sizes and layouts it was made for, and gradients of all of
@@ -193,12 +229,12 @@ class Plan:
                 list(map(_dtype, gradients)) == self.gradient_dtypes
                 and list(map(Tensor.stride, gradients)) == self.strides
                 and list(map(Tensor.numel, gradients)) == self._sizes
-                and self.lies_as_before(tensors)
+                and self._lies_as_before(tensors)
             )
         except (AttributeError, RuntimeError):  # None, or sparse
             return False
 
-    def lies_as_before(self, tensors: Sequence[Tensor]) -> bool:
+    def _lies_as_before(self, tensors: Sequence[Tensor]) -> bool:
         """Whether tensors are still of the sizes and layouts it was made for; an assignment to
         ``tensor.data`` may have changed them, and the memory behind them.
         """
@@ -258,29 +294,41 @@ class Plan:
             helper.join()
 
     def _prepare_histogram(self) -> None:
-        starts = self._arrays["tensors"][:, 5].tolist()
-        small = [(i, start) for i, start in enumerate(starts) if start >= 0]
-        values = np.zeros(sum(self._sizes[i] for i, _ in small))
-        self._small = {self.positions[i]: values[at : at + self._sizes[i]] for i, at in small}
-        self._arrays |= {
-            "table": np.zeros((len(self._arrays["chunks"]), BINS, 2)),
-            "values": values,
-            **self._nodes(),
+        """Take what a histogram needs of the workspace."""
+        if not self._nodes:
+            self._nodes = self._lay_out_nodes()
+            self._point(self._nodes)
+            self._job.group_count = len(self._nodes["groups"])
+            self._job.node_count = len(self._members)
+        room, n, nodes = self.room, len(self._sizes), len(self._members)
+        array, items = self._workspace.array, (self._most_sorted, 2)
+        small = self._arrays["tensors"][:, 5]
+        values = array("values", (sum(compress(self._sizes, small >= 0)),), np.float64)
+        self._point(
+            {
+                "table": array("table", (len(self._arrays["chunks"]), BINS, 2), np.float64),
+                "values": values,
+                "work": array("work", (nodes, 4), np.float64),
+                "items": array("items", items, np.int64),
+                "spare": array("spare", items, np.int64),
+            }
+        )
+        self._small = {
+            position: values[start : start + size]
+            for position, start, size in zip(
+                self.positions, small.tolist(), self._sizes, strict=True
+            )
+            if start >= 0
         }
-        self._point((*_HISTOGRAM, *_NODES))
-        self._job.group_count = len(self._arrays["groups"])
-        self._job.node_count = len(self._members)
-        room, n = self.room, len(self._sizes)
         self._staged = (
-            _Staging(np.zeros((room, n), np.int64)),
-            *(
-                _Staging(np.zeros(room * self._bins, kind))
-                for kind in (np.int16, np.int64, np.float32)
-            ),
-            _Staging(np.zeros((room, len(self._members), 2))),
+            _Staging(array("filled", (room, n), np.int64)),
+            _Staging(array("bins", (room * self._bins,), np.int16)),
+            _Staging(array("counts", (room * self._bins,), np.int64)),
+            _Staging(array("sums", (room * self._bins,), np.float32)),
+            _Staging(array("nodes", (room, nodes, 2), np.float64)),
         )
 
-    def _nodes(self) -> dict[str, Array]:
+    def _lay_out_nodes(self) -> dict[str, Array]:
         """Return the small nodes, and the groups that are sorted: the largest of them."""
         index = {position: i for i, position in enumerate(self.positions)}
         inside = [[index[p] for p in members if p in index] for members in self._members]
@@ -301,13 +349,12 @@ class Plan:
                 groups.append((len(members), len(members) + len(inside[node])))
                 members += inside[node]
                 grouped.update(inside[node])
-        largest = max((sum(self._sizes[i] for i in members[a:b]) for a, b in groups), default=0)
+        self._most_sorted = max(
+            (sum(self._sizes[i] for i in members[a:b]) for a, b in groups), default=0
+        )
         return {
             "groups": np.array(groups, np.int64).reshape(-1, 2),
             "members": np.array(members, np.int64),
             "node_of": node_of,
             "node_size": np.array(sizes, np.int64),
-            "work": np.zeros((len(inside), 4)),
-            "items": np.zeros((largest, 2), np.int64),
-            "spare": np.zeros((largest, 2), np.int64),
         }
