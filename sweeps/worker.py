@@ -14,9 +14,10 @@ from pathlib import Path
 
 from sweeps import records
 from sweeps.candidate import Training
+from sweeps.course import CheckpointError, TrainingError
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory
-from sweeps.training import CheckpointError, TrainingError, TrainingRun
+from sweeps.training import TrainingRun
 from trace_core import TraceError
 
 LOG_LINES = 60

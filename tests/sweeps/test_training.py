@@ -14,7 +14,8 @@ from search_spaces import architecture_names, get_architecture
 from sweeps import records, training
 from sweeps.candidate import Candidate, Training
 from sweeps.run_directory import RunDirectory
-from sweeps.training import CheckpointError, TrainingRun
+from sweeps.course import CheckpointError
+from sweeps.training import TrainingRun
 from trace_core import Trace
 
 
