@@ -33,10 +33,17 @@ FLUSH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Work:
-    """A training for a worker, and the number of the trial on whose behalf it is made."""
+    """Trainings of one model for a worker, and the number of the trial on whose behalf they are
+    made.
+    """
 
-    training: Training
+    trainings: tuple[Training, ...]
     trial: int
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the trainings."""
+        return [training.training_id for training in self.trainings]
 
 
 @dataclass
@@ -92,15 +99,26 @@ class Conductor:
     def restore(self, trial: StudyTrial) -> None:
         """Make the trainings of a COMPLETE trial again whose record or trace is gone."""
         candidate = Candidate.from_dict(trial.details["candidate"])
-        for seed in range(self.config.replicates):
-            training = Training(candidate, seed)
-            name = training.training_id
-            whole = self.run.record(name).exists() and self.run.trace(name).exists()
+        trainings = [Training(candidate, seed) for seed in range(self.config.replicates)]
+        needed = {
+            training.training_id
+            for training in trainings
             # Another id means that the user's code is no longer what the trial was made with.
-            known = name in trial.details["trainings"]
-            if known and not whole and name not in self._restoring:
-                self._restoring.add(name)
-                self._queue.append(Work(training, trial.number))
+            if training.training_id in trial.details["trainings"]
+            and not records.stored(self.run, training.training_id)
+            and training.training_id not in self._restoring
+        }
+        self._restoring |= needed
+        self._enqueue(trainings, needed, trial.number)
+
+    def _enqueue(self, trainings: list[Training], needed: set[str], trial: int) -> None:
+        """Queue the trainings of a model of which some are needed."""
+        if needed and self.config.replicates_together:
+            self._queue.append(Work(tuple(trainings), trial))
+            return
+        self._queue.extend(
+            Work((training,), trial) for training in trainings if training.training_id in needed
+        )
 
     @property
     def running(self) -> set[str]:
@@ -143,36 +161,50 @@ class Conductor:
         return work
 
     def ended(self, runner: str) -> None:
-        """A worker has ended its training; without a record it died, and ``died`` may say of
-        what.
+        """A worker has ended its trainings; without a record of each, or of one that failed, it
+        died, and ``died`` may say of what.
         """
         work = self._running.get(runner)
         if work is None:
             return
-        record = records.load(self.run, work.training.training_id)
-        if record is None:
+        if self._lacking(work) is not None:
             self._unexplained.add(runner)
         else:
             del self._running[runner]
-            self._settle(record)
+            self._settle(work)
+
+    def _lacking(self, work: Work) -> Training | None:
+        """The first of a worker's trainings without a record, if it matters: after one that failed
+        it doesn't.
+        """
+        lacking = None
+        for training in work.trainings:
+            record = records.load(self.run, training.training_id)
+            if record is not None and record.state == "FAILED":
+                return None
+            if record is None:
+                lacking = lacking or training
+        return lacking
 
     def died(self, runner: str, message: str) -> None:
-        """A worker was lost with its training: that is a FAILED record, unless it had finished."""
+        """A worker was lost with its trainings: that is a FAILED record of the first that hadn't
+        finished.
+        """
         work = self._running.pop(runner, None)
         self._unexplained.discard(runner)
         if work is None:
             return
-        record = records.load(self.run, work.training.training_id)
-        if record is None and self.stopping:
+        lacking = self._lacking(work)
+        if lacking is not None and self.stopping:
             # Whatever stops us may have taken the worker as well: that is no fault of its model.
             return
-        if record is None:
+        if lacking is not None:
             lines = message.strip().splitlines()
             last = f": {lines[-1]}" if lines else " without a message"
             record = TrainingRecord(
-                training_id=work.training.training_id,
-                model_id=work.training.candidate.model_id,
-                seed=work.training.seed,
+                training_id=lacking.training_id,
+                model_id=lacking.candidate.model_id,
+                seed=lacking.seed,
                 state="FAILED",
                 trial=work.trial,
                 runner=runner,
@@ -181,7 +213,7 @@ class Conductor:
                 log_tail="\n".join(lines[-20:]),
             )
             records.save(self.run, record)
-        self._settle(record)
+        self._settle(work)
 
     def tick(self) -> None:
         """Settle workers that died without a word, and refresh the display."""
@@ -201,22 +233,25 @@ class Conductor:
         trial = _OpenTrial(number, candidate, alpha, trainings, {t.training_id for t in trainings})
         self._open[number] = trial
         ended = [records.load(self.run, training.training_id) for training in trainings]
-        in_flight = {work.training.training_id for work in (*self._queue, *self._running.values())}
+        in_flight = {name for work in (*self._queue, *self._running.values()) for name in work.ids}
         if not any(record is not None and record.state == "FAILED" for record in ended):
-            self._queue.extend(
-                Work(training, number)
-                for training, record in zip(trainings, ended, strict=True)
-                if record is None and training.training_id not in in_flight
-            )
+            known = {record.training_id for record in ended if record is not None}
+            self._enqueue(trainings, trial.missing - known - in_flight, number)
         for record in ended:
             if record is not None:
                 self._account(trial, record)
 
-    def _settle(self, record: TrainingRecord) -> None:
-        self.progress.trained += 1
-        self._restoring.discard(record.training_id)
-        for trial in list(self._open.values()):
-            self._account(trial, record)
+    def _settle(self, work: Work) -> None:
+        """Account for the trainings that a worker has ended and that something waited for."""
+        needed = self._needed()
+        for name in work.ids:
+            record = records.load(self.run, name)
+            if record is None or name not in needed:
+                continue
+            self.progress.trained += 1
+            self._restoring.discard(name)
+            for trial in list(self._open.values()):
+                self._account(trial, record)
         self._show()
 
     def _account(self, trial: _OpenTrial, record: TrainingRecord) -> None:
@@ -254,10 +289,14 @@ class Conductor:
         self.progress.best = self.objectives.best
         self._show()
 
+    def _needed(self) -> set[str]:
+        """The trainings that a trial waits for, or that are made again."""
+        waited_for = (trial.missing for trial in self._open.values())
+        return self._restoring.union(*waited_for)
+
     def _drop_unneeded(self) -> None:
-        needed = {training_id for trial in self._open.values() for training_id in trial.missing}
-        needed |= self._restoring
-        self._queue = deque(work for work in self._queue if work.training.training_id in needed)
+        needed = self._needed()
+        self._queue = deque(work for work in self._queue if not needed.isdisjoint(work.ids))
 
     def _show(self) -> None:
         self.progress.running = len(self._running)

@@ -66,12 +66,12 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         for folder in config["import_path"]:
             if folder not in sys.path:
                 sys.path.insert(0, folder)
-        from sweeps.worker import Worker
+        from sweeps.group import Group
 
-        self._worker = Worker(
+        self._worker = Group(
             Path(config["run"]),
-            config["training"],
-            config["training_id"],
+            config["trainings"],
+            config["training_ids"],
             config["trial"],
             self.trial_id,
         )
@@ -122,8 +122,8 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         if work is None:
             return None
         return {
-            "training": work.training.to_json(),
-            "training_id": work.training.training_id,
+            "trainings": [training.to_json() for training in work.trainings],
+            "training_ids": work.ids,
             "trial": work.trial,
         }
 
