@@ -145,7 +145,6 @@ class SweepConfig(_Section):
     task: str = _ruled(..., "the name of a task or an import path")
     budget: Budget = _ruled(..., "a mapping with epochs and batch_size")
     replicates: int = _whole(3, 1, 100)
-    replicates_together: bool = _ruled(True, "true or false")
     trials: int = _whole(40, 1)
     space: _ParsedSpace = _ruled(..., "a mapping with architecture")
     sampler: SamplerSettings = _ruled(SamplerSettings(), "a mapping with name and seed")
@@ -160,6 +159,7 @@ class SweepConfig(_Section):
     )
     workers: int | None = _whole(None, 1)
     dtype: str = _named("float32", ("float32", "float64"))
+    replicates_together: bool = _ruled(True, "true or false")
 
     _check_dtype = field_validator("dtype")(one_of(("float32", "float64")))
 

@@ -451,6 +451,7 @@ def test_defaults() -> None:
         "tracer": {"importance": "taylor", "every": 1, "histograms": 32},
         "workers": None,
         "dtype": "float32",
+        "replicates_together": True,
     }
 
 
