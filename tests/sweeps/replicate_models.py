@@ -18,8 +18,8 @@ class Counting(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         output: Tensor = self.layer(inputs.flatten(1))
-        self.mean = 0.9 * self.mean + 0.1 * output.mean()
-        return output - self.mean
+        self.mean = 0.9 * self.mean + 0.1 * output.detach().mean()
+        return output * (1 + self.mean)
 
 
 class Unseen(nn.Module):
@@ -48,7 +48,7 @@ class Branching(nn.Module):
 
 
 class Failing(nn.Module):
-    """Raises at the step whose number is given; an even seed's never does."""
+    """Raises at its ninth step."""
 
     def __init__(self, shape: TaskShape) -> None:
         super().__init__()
@@ -106,7 +106,11 @@ def dropout(shape: TaskShape) -> nn.Module:
 
 def batchnorm(shape: TaskShape) -> nn.Module:
     return nn.Sequential(
-        nn.Flatten(), nn.BatchNorm1d(shape.features), nn.Linear(shape.features, shape.outputs)
+        nn.Flatten(),
+        nn.Linear(shape.features, 16, bias=False),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.Linear(16, shape.outputs),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,20 @@ def stored(run: RunDirectory, made: list[Training]) -> list[TrainingRecord]:
     return [record for record in found if record is not None]
 
 
+def assert_traces_alike(ours: Trace, theirs: Trace) -> None:
+    assert ours.tensors == theirs.tensors
+    for name in ours.tensors:
+        # A softmax doesn't see a key's bias: its gradient is 0 but for rounding.
+        if not name.endswith("key.bias"):
+            assert_alike(ours.tensor(name), theirs.tensor(name))
+    if not any(name.endswith("key.bias") for name in ours.tensors):
+        assert_alike(ours, theirs)
+    for kind in ("steadiness", "steadiness_raw", "magnitude", "directness"):
+        assert ours.stability(kind) == pytest.approx(theirs.stability(kind), rel=1e-9)
+    assert ours.score() == pytest.approx(theirs.score(), rel=1e-9)
+    assert ours.score(reading="article") == pytest.approx(theirs.score(reading="article"), rel=1e-9)
+
+
 def assert_alike(ours: Trace, theirs: Trace) -> None:
     expected = to_arrays(theirs)
     for name, array in to_arrays(ours).items():
@@ -58,9 +73,6 @@ def assert_alike(ours: Trace, theirs: Trace) -> None:
         np.testing.assert_allclose(
             array, expected[name], rtol=rtol, atol=1e-14 * scale, err_msg=name
         )
-    for kind in ("steadiness", "directness"):
-        assert ours.stability(kind) == pytest.approx(theirs.stability(kind), rel=1e-9)
-    assert ours.score() == pytest.approx(theirs.score(), rel=1e-9)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
@@ -91,7 +103,7 @@ def test_each_is_what_it_is_alone(
             for name, value in theirs.items():
                 assert ours[name] == (value if value is None else pytest.approx(value, rel=1e-9))
         assert member.evaluate("test") == pytest.approx(alone.evaluate("test"), rel=1e-9)
-        assert_alike(member.trace(), alone.trace())
+        assert_traces_alike(member.trace(), alone.trace())
 
 
 def test_a_group_stores_a_record_of_each(tmp_path: Path) -> None:
@@ -113,8 +125,6 @@ def test_a_group_stores_a_record_of_each(tmp_path: Path) -> None:
         ("cnn", {}, "convolution is no faster together"),
         ("transformer", {}, "PyTorch doesn't batch"),
         ("replicate_models:dropout", {}, "random"),
-        ("replicate_models:batchnorm", {}, "in-?place|keeps something|batched"),
-        ("replicate_models:counting", {}, "batched"),
         ("replicate_models:unseen", {}, "another when it is batched"),
         ("replicate_models:branching", {}, "batched"),
         ("replicate_models:differing", {}, "batched"),
@@ -130,21 +140,24 @@ def test_what_cannot_train_together_trains_alone_and_says_so(
     assert group(grouped, made).advance(1e9)
     for record, each in zip(stored(grouped, made), made, strict=True):
         assert (record.state, record.together) == ("COMPLETE", 1)
-        assert pytest.importorskip("re").search(reason, record.apart), record.apart
+        assert re.search(reason, record.apart), record.apart
         make(plain, each)
         name = each.training_id
         assert grouped.trace(name).read_bytes() == plain.trace(name).read_bytes()
 
 
-def test_a_users_model_that_can_trains_together(tmp_path: Path) -> None:
-    made = trainings("replicate_models:projected", dtype="float64")
+@pytest.mark.parametrize("model", ["projected", "batchnorm", "counting"])
+def test_a_users_model_that_can_trains_together(tmp_path: Path, model: str) -> None:
+    # Of digits, some pixels never change: behind a normalisation their gradients are rounding.
+    settings = {"task": "wine", "batch_size": 32, "dtype": "float64"}
+    made = trainings(f"replicate_models:{model}", **settings)
     run, plain = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "plain")
     assert group(run, made).advance(1e9)
     assert [record.together for record in stored(run, made)] == [3] * 3
     for each in made:
         make(plain, each)
         name = each.training_id
-        assert_alike(Trace.load(run.trace(name)), Trace.load(plain.trace(name)))
+        assert_traces_alike(Trace.load(run.trace(name)), Trace.load(plain.trace(name)))
 
 
 def test_the_step_is_not_trusted_if_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +183,6 @@ def test_two_are_no_faster_together() -> None:
 
 
 def test_one_that_diverges_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seed 1's second step meets a NaN, in its own data alone."""
     import torch
 
     build = Course.build
@@ -179,7 +191,7 @@ def test_one_that_diverges_fails_alone(tmp_path: Path, monkeypatch: pytest.Monke
         model = build(course, seed)
         if seed == 1:
             with torch.no_grad():
-                next(model.parameters())[0, 0] = 1e38
+                next(model.parameters()).fill_(1e19)
         return model
 
     made = trainings(learning_rate=0.3)
@@ -192,7 +204,8 @@ def test_one_that_diverges_fails_alone(tmp_path: Path, monkeypatch: pytest.Monke
     assert [record.together for record in found] == [3] * 3
     make(plain, made[1])
     alone = stored(plain, made)[0]
-    assert "diverged" in alone.reason
+    assert "diverged: the training loss is" in alone.reason
+    assert "at step 0" not in alone.reason
     assert found[1].reason == alone.reason
     assert not run.trace(made[1].training_id).exists()
     for unharmed in (made[0], made[2]):
@@ -219,10 +232,15 @@ def test_what_a_model_raises_later_is_each_ones_own(tmp_path: Path) -> None:
     assert "trained together, they failed" in record.apart
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_an_interrupted_group_goes_on_to_the_same_bits(tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "optimizer"),
+    [("mlp", "sgd"), ("mlp", "adam"), ("replicate_models:batchnorm", "sgd")],
+)
+def test_an_interrupted_group_goes_on_to_the_same_bits(
+    tmp_path: Path, architecture: str, optimizer: str
+) -> None:
     whole, broken = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "broken")
-    made = trainings(optimizer=optimizer)
+    made = trainings(architecture, optimizer=optimizer)
     group(whole, made).advance(1e9)
     begun = group(broken, made)
     for _ in range(9):
