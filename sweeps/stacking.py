@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import stack_module_state, vmap
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -50,16 +50,25 @@ class Stacked:
         self._model = models[0]
         self.parameters, self.buffers = stack_module_state(list(models))
         self.optimizer = course.optimizer(self.parameters.values())
-        self._losses = vmap(self._loss, randomness="error")
-        self._outputs = vmap(self._output, in_dims=(0, 0, None), randomness="error")
+        self._tensors = (*self.parameters.values(), *self.buffers.values())
+        self._places = _places(self._model, [*self.parameters, *self.buffers])
+        self._with_own_inputs = vmap(self._output, randomness="error")
+        self._with_same_inputs = vmap(self._output, in_dims=(0, None), randomness="error")
 
-    def _loss(self, parameters: Any, buffers: Any, inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = functional_call(self._model, (parameters, buffers), (inputs,))
-        return self._course.task.loss(outputs, targets)
+    def _output(self, tensors: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """The outputs of the model with these tensors in the place of its own.
 
-    def _output(self, parameters: Any, buffers: Any, inputs: Tensor) -> Tensor:
-        outputs: Tensor = functional_call(self._model, (parameters, buffers), (inputs,))
-        return outputs
+        What `torch.func.functional_call` does in twice the time.
+        """
+        own = [held[key] for held, key, _ in self._places]
+        try:
+            for held, key, number in self._places:
+                held[key] = tensors[number]
+            outputs: Tensor = self._model(inputs)
+            return outputs
+        finally:
+            for (held, key, _), tensor in zip(self._places, own, strict=True):
+                held[key] = tensor
 
     def losses(self, step: int, index: Tensor) -> Tensor:
         """Begin a step: set its learning rate, and return the losses (R,) of the training examples
@@ -69,8 +78,8 @@ class Stacked:
             group["lr"] = self._course.learning_rate(step)
         self.optimizer.zero_grad(set_to_none=True)
         inputs, targets = self._course.train
-        found: Tensor = self._losses(self.parameters, self.buffers, inputs[index], targets[index])
-        return found
+        outputs = self._with_own_inputs(self._tensors, inputs[index])
+        return self._course.task.losses(outputs, targets[index])
 
     def step(self, losses: Tensor) -> None:
         """End a step. What isn't finite stays in its model."""
@@ -79,8 +88,23 @@ class Stacked:
 
     def outputs(self, part: str) -> Tensor:
         """The outputs (R, n, outputs) for ``validation`` or ``test``."""
-        call = partial(self._outputs, self.parameters, self.buffers)
+        call = partial(self._with_same_inputs, self._tensors)
         return self._course.outputs(self._model, call, part)
+
+
+def _places(model: nn.Module, names: Sequence[str]) -> list[tuple[dict[str, Any], str, int]]:
+    """Where a model holds the tensors of these names, tied ones each time: the dict, the key, and
+    which of the tensors it is.
+    """
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    numbers = {id(named[name]): number for number, name in enumerate(names)}
+    return [
+        (held, key, numbers[id(tensor)])
+        for module in model.modules()
+        for held in (module._parameters, module._buffers)
+        for key, tensor in held.items()
+        if tensor is not None
+    ]
 
 
 def require_stackable(course: Course, seeds: Sequence[int]) -> None:
