@@ -19,6 +19,7 @@ from benchmarks import (
     start,
     sweep_overhead,
     timing,
+    together,
     trainings,
 )
 from trace_core import kernel
@@ -123,6 +124,14 @@ def test_sweep_overhead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_overhead, "TRIALS", 2)
     monkeypatch.setattr(sweep_overhead, "WORKERS", 1)
     assert len(cells(sweep_overhead.table())) == 2
+
+
+def test_together() -> None:
+    cases = [("mlp", {"hidden": 4, "depth": 1}), ("cnn", {"channels": 2, "depth": 1})]
+    (_, *mlp), (_, *cnn) = cells(together.table(cases, blocks=2, block_seconds=1e-4))
+    assert mlp[-1] == "yes"
+    assert cnn[-1] == "no: convolution is no faster together"
+    assert all(re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d–\d+\.\d\d\)", cell) for cell in mlp[1:-1])
 
 
 def test_results_are_written_when_all_their_parts_were_run(
