@@ -83,7 +83,7 @@ class Stacked:
 
     def step(self, losses: Tensor) -> None:
         """End a step. What isn't finite stays in its model."""
-        torch.autograd.backward(losses.sum())
+        torch.autograd.backward(losses, torch.ones_like(losses))
         self.optimizer.step()
 
     def outputs(self, part: str) -> Tensor:
