@@ -178,6 +178,21 @@ def test_it_goes_on_from_its_state_to_the_bit(tmp_path: Any) -> None:
             np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_watching_leaves_every_bit_as_it_is(optimizer: str) -> None:
+    plain, watched = Together(optimizer), Together(optimizer, anchors=(0, 6))
+    plain.tracer.close()
+    generators = []
+    for each in (plain, watched):
+        torch.manual_seed(0)
+        each.train(0, STEPS)
+        generators.append(torch.get_rng_state())
+    assert torch.equal(*generators)
+    for name, tensor in plain.stacked.items():
+        assert torch.equal(tensor, watched.stacked[name])
+    assert len(watched.tracer.traces()[0]) == STEPS
+
+
 def test_what_is_seen_after_closing_stays() -> None:
     together = Together("sgd")
     together.train(0, 9)
