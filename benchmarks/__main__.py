@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import machine, memory, overhead, pass_cost, start, sweep_overhead, together
+from benchmarks import engines, machine, memory, overhead, pass_cost, start, together
 
 RESULTS = Path(__file__).with_name("results")
 BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
@@ -14,13 +14,13 @@ BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
     "pass_cost": ("One pass over N parameters against the memory's floor", pass_cost.table),
     "memory": ("Memory beside the training's own", memory.table),
     "start": ("Before the first traced step", start.table),
-    "sweep_overhead": ("A sweep against its floor", sweep_overhead.table),
+    "engines": ("A sweep beside its trainings, and beside other engines", engines.table),
     "together": ("Replicates as one, as a multiple of one alone", together.table),
 }
 FILES = {
-    "tracer.md": ("What the tracer costs", ("overhead", "pass_cost", "memory", "start")),
     "together.md": ("What replicates cost that train as one", ("together",)),
-    "sweep.md": ("What a sweep costs beside its trainings", ("sweep_overhead",)),
+    "tracer.md": ("What the tracer costs", ("overhead", "pass_cost", "memory", "start")),
+    "sweep.md": ("What a sweep costs beside its trainings", ("engines",)),
 }
 
 

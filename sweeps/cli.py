@@ -10,20 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import sys
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 if TYPE_CHECKING:
-    from sweeps.config import SweepConfig
-    from sweeps.run_directory import RunDirectory
+    from sweeps.handle import Sweep
 
-RUNS = Path("runs")
 DONE, FAILED, USAGE, STOPPED, NOT_FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
@@ -150,20 +146,14 @@ def run(
     as_json: bool,
 ) -> None:
     """Sweep what CONFIG describes, then write the ranking report."""
-    import_path = _import_path(config)
-    settings = _load(config, trials=trials, seed=seed)
-    _reach(ray_address)
-    from sweeps.sweep import create
+    from sweeps import api
 
-    path = out or _default_out(settings.name)
-    try:
-        directory = create(settings, path, import_path)
-    except FileExistsError:
-        raise
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "its name is not UTF-8"
-        raise click.BadParameter(f"{str(path)!r}: {reason}", param_hint="--out") from None
-    _drive(directory, settings, workers, ray_address, import_path, as_json)
+    _sweep(
+        lambda: api.run(
+            config, out=out, trials=trials, workers=workers, seed=seed, ray_address=ray_address
+        ),
+        as_json,
+    )
 
 
 @main.command()
@@ -176,23 +166,12 @@ def resume(
     run_dir: Path, trials: int | None, workers: int | None, ray_address: str | None, as_json: bool
 ) -> None:
     """Finish an interrupted sweep, or extend a finished one."""
-    from sweeps.run_directory import RunDirectory
-    from trace_core.durable import write_atomically
+    from sweeps import api
 
-    directory = RunDirectory.existing(run_dir)
-    _reach(ray_address)
-    import_path = _kept_import_path(directory)
-    settings = _load(directory.configuration)
-    if trials is not None and trials != settings.trials:
-        if trials < settings.trials:
-            raise click.BadParameter(
-                f"{trials} is less than the sweep's {settings.trials}: it can be extended, not cut",
-                param_hint="--trials",
-            )
-        settings = _load(directory.configuration, trials=trials)
-        with directory.driving():
-            write_atomically(directory.configuration, settings.dump().encode())
-    _drive(directory, settings, workers, ray_address, import_path, as_json)
+    _sweep(
+        lambda: api.resume(run_dir, trials=trials, workers=workers, ray_address=ray_address),
+        as_json,
+    )
 
 
 @main.command()
@@ -201,12 +180,12 @@ def resume(
 @as_json
 def validate(config: Path, workers: int | None, as_json: bool) -> None:
     """Check CONFIG, show its space, count the trainings and estimate what they cost."""
-    _import_path(config)
-    settings = _load(config)
+    from sweeps.api import resolve, worker_count
     from sweeps.estimate import estimate
 
+    settings, _ = resolve(config)
     try:
-        costs = estimate(settings, _workers(workers, settings))
+        costs = estimate(settings, worker_count(workers, settings))
     # A user's model may raise anything.
     except Exception as error:
         _stop(f"{config}: valid, but its models can't be tried: {error}", USAGE)
@@ -224,6 +203,7 @@ def validate(config: Path, workers: int | None, as_json: bool) -> None:
 @as_json
 def list_(what: str, as_json: bool) -> None:
     """Show the architectures and initialisations, the tasks, or the run directories there are."""
+    from sweeps.api import RUNS
     from sweeps.listing import listing
 
     rows = listing(what, RUNS)
@@ -240,103 +220,39 @@ def list_(what: str, as_json: bool) -> None:
 @as_json
 def report(run_dir: Path, alpha: float | str | None, as_json: bool) -> None:
     """Rebuild the report from the stored traces; nothing is retrained."""
-    from sweeps.run_directory import RunDirectory
+    from sweeps import api
 
-    directory = RunDirectory.existing(run_dir)
-    _kept_import_path(directory)
-    _report(directory, alpha, as_json)
-
-
-def _load(config: Path, trials: int | None = None, seed: int | None = None) -> SweepConfig:
-    from sweeps.config import load_config
-
-    overrides: dict[str, Any] = {}
-    if trials is not None:
-        overrides["trials"] = trials
-    if seed is not None:
-        overrides["sampler.seed"] = seed
-    return load_config(config, overrides)
+    sweep = api.load(run_dir)
+    sweep.report(alpha)
+    _show(sweep, alpha, as_json)
 
 
-def _reach(address: str | None) -> None:
-    """Whether anything listens at the address; Ray itself would try for minutes."""
-    if address is None or address == "auto":
-        return
-    host, _, port = address.rpartition(":")
+def _sweep(make: Callable[[], Sweep], as_json: bool) -> None:
+    """Run or resume, and show what came of it."""
+    from sweeps.api import SweepInterrupted
+
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from None
+        sweep = make()
+    except SweepInterrupted as stop:
+        _stop(str(stop), STOPPED if stop.terminated else INTERRUPTED)
+    _show(sweep, None, as_json)
+    trials = sweep.trials
+    if not (trials["state"] == "COMPLETE").any():
+        first = next(filter(None, trials["reason"]), "")
+        _stop(f"every trial failed; the first: {first}" if first else "no trial was ended", FAILED)
 
 
-def _import_path(config: Path) -> list[str]:
-    """Where a user's own modules are looked for: beside the configuration, and here."""
-    folders = list(dict.fromkeys((str(config.resolve().parent), str(Path.cwd()))))
-    sys.path[:0] = [folder for folder in folders if folder not in sys.path]
-    return folders
-
-
-def _kept_import_path(directory: RunDirectory) -> list[str]:
-    """Where the sweep in ``directory`` found its user's modules."""
-    kept: list[str] = directory.read_environment().get("import_path", [])
-    sys.path[:0] = [folder for folder in kept if folder not in sys.path]
-    return kept
-
-
-def _default_out(name: str) -> Path:
-    return RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _workers(workers: int | None, settings: SweepConfig) -> int:
-    return workers or settings.workers or len(os.sched_getaffinity(0))
-
-
-def _drive(
-    directory: RunDirectory,
-    settings: SweepConfig,
-    workers: int | None,
-    address: str | None,
-    import_path: list[str],
-    as_json: bool,
-) -> None:
+def _show(sweep: Sweep, alpha: float | str | None, as_json: bool) -> None:
     from rich.console import Console
 
-    from sweeps.sweep import drive
-    from sweeps.terminal import Display
-
-    console = Console(stderr=True)
-    again = f"tracerank resume {directory.path}"
-    with Display(console, settings.metric_name) as display:
-        result = drive(
-            directory,
-            settings,
-            workers=_workers(workers, settings),
-            address=address,
-            import_path=import_path,
-            on_progress=display.update,
-        )
-    if not result.complete:
-        code = STOPPED if result.terminated else INTERRUPTED
-        word = "stopped" if result.terminated else "interrupted"
-        done = settings.trials - result.open
-        _stop(f"{word} after {done} of {settings.trials} trials. Continue with: {again}", code)
-    _report(directory, None, as_json)
-    if result.counts["COMPLETE"] == 0:
-        _stop(f"every trial failed; the first: {result.first_failure}", FAILED)
-
-
-def _report(directory: RunDirectory, alpha: float | str | None, as_json: bool) -> None:
-    from rich.console import Console
-
-    from sweeps.results import report_run
     from sweeps.terminal import show_ranking
 
-    results = report_run(directory, alpha)
+    ranking = sweep.results(alpha).ranking
     if as_json:
-        _answer(json.dumps(results.ranking.to_json() | {"run": str(directory.path)}))
+        _answer(json.dumps(ranking.to_json() | {"run": str(sweep.path)}))
     else:
-        _answer(directory.path)
+        _answer(sweep.path)
     console = Console(stderr=True)
-    show_ranking(console, results.ranking)
-    page = directory.report / "index.html"
+    show_ranking(console, ranking)
+    page = sweep.path / "report" / "index.html"
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)

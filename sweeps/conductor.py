@@ -8,10 +8,11 @@ tell, and is asked for work by whatever executes it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sweeps import records
@@ -27,18 +28,23 @@ if TYPE_CHECKING:
 REPLAY_SECONDS = 0.1
 """How long one call may answer replays while workers run, whose results wait meanwhile."""
 
+STARTS = 3
+"""How many workers a training is given to, of which each is lost before it has begun."""
+
 FLUSH_SECONDS = 0.5
 """What a driver that is killed may lose of the study: it is asked and told again."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Trainings of one model for a worker, and the number of the trial on whose behalf they are
-    made.
+    """Trainings of one model for a worker, the number of the trial on whose behalf they are made,
+    the epochs after which the one is judged that is alone, and how many workers were given them.
     """
 
     trainings: tuple[Training, ...]
     trial: int
+    reports: tuple[int, ...] = ()
+    starts: int = 1
 
     @property
     def ids(self) -> list[str]:
@@ -57,14 +63,18 @@ class _OpenTrial:
 
 @dataclass
 class Progress:
-    """Counts for the display. ``best`` is the model with the best validation metric so far."""
+    """Counts for the display, and the seconds that all trainings took. ``best`` is the model with
+    the best validation metric so far.
+    """
 
     target: int
     done: int = 0
     failed: int = 0
+    pruned: int = 0
     replayed: int = 0
     running: int = 0
     trained: int = 0
+    seconds: float = 0.0
     best: tuple[str, float] | None = None
 
 
@@ -72,7 +82,8 @@ class Progress:
 class Conductor:
     """Hands out trainings until ``trials`` trials were asked and told.
 
-    ``on_progress`` is called after everything that changes the counts.
+    ``on_progress`` is called after everything that changes the counts, ``on_judged`` with what
+    became of a training that may be pruned. At ``deadline``, a time of `time.monotonic`, all stops.
     """
 
     study: Study
@@ -83,6 +94,8 @@ class Conductor:
     objectives: Objectives
     progress: Progress
     on_progress: Callable[[Progress], None] = lambda progress: None
+    on_judged: Callable[[TrainingRecord], None] = lambda record: None
+    deadline: float = math.inf
     stopping: bool = False
     _queue: deque[Work] = field(default_factory=deque)
     _running: dict[str, Work] = field(default_factory=dict)
@@ -109,16 +122,22 @@ class Conductor:
             and training.training_id not in self._restoring
         }
         self._restoring |= needed
-        self._enqueue(trainings, needed, trial.number)
+        self._enqueue(trainings, needed, trial.number, judged=False)
 
-    def _enqueue(self, trainings: list[Training], needed: set[str], trial: int) -> None:
-        """Queue the trainings of a model of which some are needed."""
-        if needed and self.config.replicates_together:
-            self._queue.append(Work(tuple(trainings), trial))
-            return
-        self._queue.extend(
-            Work((training,), trial) for training in trainings if training.training_id in needed
-        )
+    def _enqueue(
+        self, trainings: list[Training], needed: set[str], trial: int, *, judged: bool = True
+    ) -> None:
+        """Queue the trainings of a model of which some are needed, in the groups that train as one:
+        the first by itself where it may be pruned, which is ``judged`` then.
+        """
+        reports = self.config.pruner.reports(trainings[0].candidate.epochs)
+        groups = [trainings[:1], trainings[1:]] if reports else [trainings]
+        if not self.config.replicates_together:
+            groups = [[training] for training in trainings]
+        for group in groups:
+            if not needed.isdisjoint(training.training_id for training in group):
+                first = group[0] is trainings[0]
+                self._queue.append(Work(tuple(group), trial, reports if first and judged else ()))
 
     @property
     def running(self) -> set[str]:
@@ -126,9 +145,24 @@ class Conductor:
         return set(self._running)
 
     @property
+    def out_of_time(self) -> bool:
+        """Whether the time is over that the sweep may take; what is under way stops as well."""
+        return time.monotonic() >= self.deadline
+
+    @property
+    def limit(self) -> str:
+        """The limit that was reached, by its key; empty while there is none."""
+        spent = self.config.limits.training_time
+        if spent is not None and self.progress.seconds >= spent:
+            return "training_time"
+        return "wall_time" if self.out_of_time else ""
+
+    @property
     def exhausted(self) -> bool:
-        """Whether no work will ever be handed out again."""
-        return self.stopping or (not self._queue and len(self.study) >= self.trials)
+        """Whether no work will ever be handed out again. While a training is under way there may
+        be: what follows from it, or itself, if its worker is lost.
+        """
+        return self.stopping or self.complete or bool(self.limit)
 
     @property
     def complete(self) -> bool:
@@ -137,14 +171,14 @@ class Conductor:
 
     def prepare(self) -> bool:
         """Answer what needs no worker, and say whether anything does."""
-        while not self._queue and len(self.study) < self.trials and not self.stopping:
+        while not self._queue and len(self.study) < self.trials and not self.exhausted:
             self._start(*self.study.ask())
             self._flush()
-        return bool(self._queue)
+        return bool(self._queue) and not self.exhausted
 
     def next(self, runner: str) -> Work | None:
         """The next training for the worker known as ``runner``; None if there is none just now."""
-        if self.stopping or len(self._running) >= self.workers:
+        if self.stopping or self.limit or len(self._running) >= self.workers:
             return None
         deadline = time.monotonic() + REPLAY_SECONDS
         while not self._queue and len(self.study) < self.trials:
@@ -180,23 +214,26 @@ class Conductor:
         lacking = None
         for training in work.trainings:
             record = records.load(self.run, training.training_id)
-            if record is not None and record.state == "FAILED":
+            if record is not None and record.state != "COMPLETE":
                 return None
             if record is None:
                 lacking = lacking or training
         return lacking
 
-    def died(self, runner: str, message: str) -> None:
+    def died(self, runner: str, message: str, *, begun: bool = True) -> None:
         """A worker was lost with its trainings: that is a FAILED record of the first that hadn't
-        finished.
+        finished. One that was lost before its training had ``begun`` gives it back, some times.
         """
         work = self._running.pop(runner, None)
         self._unexplained.discard(runner)
         if work is None:
             return
+        if not begun and work.starts < STARTS:
+            self._queue.appendleft(replace(work, starts=work.starts + 1))
+            return
         lacking = self._lacking(work)
-        if lacking is not None and self.stopping:
-            # Whatever stops us may have taken the worker as well: that is no fault of its model.
+        if lacking is not None and (self.stopping or self.out_of_time):
+            # Whatever stops us has stopped the worker as well: that is no fault of its model.
             return
         if lacking is not None:
             lines = message.strip().splitlines()
@@ -214,6 +251,37 @@ class Conductor:
             )
             records.save(self.run, record)
         self._settle(work)
+
+    def pruned(self, runner: str, seen: list[dict[str, Any]]) -> None:
+        """A worker's training is stopped for good, after the evaluations by which it was judged."""
+        work = self._running[runner]
+        last = seen[-1]
+        task = self.config.task_object()
+        (training,) = work.trainings
+        record = TrainingRecord(
+            training_id=training.training_id,
+            model_id=training.candidate.model_id,
+            seed=training.seed,
+            state="PRUNED",
+            trial=work.trial,
+            runner=runner,
+            seconds=last["seconds"],
+            reason=f"pruned after {last['epoch']} of {training.candidate.epochs} epochs, at "
+            f"{task.metric.name} {last['metric']:.4g}",
+            steps=last["step"],
+            metric_name=task.metric.name,
+            direction=task.metric.direction,
+            history=[{k: v for k, v in entry.items() if k != "seconds"} for entry in seen],
+        )
+        records.save(self.run, record)
+
+    def judged(self) -> Iterator[TrainingRecord]:
+        """What became of the trainings that may be pruned and have ended, trial by trial."""
+        for trial in self.study.trials():
+            for name in trial.details.get("trainings", [])[:1]:
+                record = records.load(self.run, name)
+                if record is not None and record.trial == trial.number:
+                    yield record
 
     def tick(self) -> None:
         """Settle workers that died without a word, and refresh the display."""
@@ -233,36 +301,41 @@ class Conductor:
         trial = _OpenTrial(number, candidate, alpha, trainings, {t.training_id for t in trainings})
         self._open[number] = trial
         ended = [records.load(self.run, training.training_id) for training in trainings]
+        known = [record for record in ended if record is not None]
+        for record in known:
+            trial.missing.discard(record.training_id)
+        self._decide(trial, known)
+
+    def _decide(self, trial: _OpenTrial, ended: Iterable[TrainingRecord]) -> None:
+        """Tell a trial if it is decided, given what has ended of it just now; otherwise queue what
+        it waits for. Where trainings may be pruned, the first replicate decides on the others.
+        """
+        if not trial.missing or any(record.state != "COMPLETE" for record in ended):
+            self._tell(trial)
+            return
+        first = trial.trainings[0].training_id
+        pruned = bool(self.config.pruner.reports(trial.candidate.epochs))
+        needed = {first} if pruned and first in trial.missing else trial.missing
         in_flight = {name for work in (*self._queue, *self._running.values()) for name in work.ids}
-        if not any(record is not None and record.state == "FAILED" for record in ended):
-            known = {record.training_id for record in ended if record is not None}
-            self._enqueue(trainings, trial.missing - known - in_flight, number)
-        for record in ended:
-            if record is not None:
-                self._account(trial, record)
+        self._enqueue(trial.trainings, needed - in_flight, trial.number)
 
     def _settle(self, work: Work) -> None:
         """Account for the trainings that a worker has ended and that something waited for."""
         needed = self._needed()
-        for name in work.ids:
-            record = records.load(self.run, name)
-            if record is None or name not in needed:
-                continue
+        loaded = [records.load(self.run, name) for name in work.ids if name in needed]
+        ended = [record for record in loaded if record is not None]
+        for record in ended:
             self.progress.trained += 1
-            self._restoring.discard(name)
-            for trial in list(self._open.values()):
-                self._account(trial, record)
+            self.progress.seconds += record.seconds
+            self._restoring.discard(record.training_id)
+            if record.seed == 0:
+                self.on_judged(record)
+        for trial in list(self._open.values()):
+            own = [record for record in ended if record.training_id in trial.missing]
+            if own:
+                trial.missing.difference_update(record.training_id for record in own)
+                self._decide(trial, own)
         self._show()
-
-    def _account(self, trial: _OpenTrial, record: TrainingRecord) -> None:
-        """Note an ended training for a trial that waits for it, and tell the trial once it is
-        decided.
-        """
-        if trial.number not in self._open or record.training_id not in trial.missing:
-            return
-        trial.missing.discard(record.training_id)
-        if record.state == "FAILED" or not trial.missing:
-            self._tell(trial)
 
     def _tell(self, trial: _OpenTrial) -> None:
         del self._open[trial.number]
@@ -282,9 +355,10 @@ class Conductor:
             "metric": outcome.metric,
             "reason": records.printable(outcome.reason),
         }
-        self.study.tell(trial.number, outcome.values, details, outcome.constraint)
+        self.study.tell(trial.number, outcome.state, outcome.values, details, outcome.constraint)
         self.progress.done += 1
-        self.progress.failed += outcome.values is None
+        self.progress.failed += outcome.state == "FAILED"
+        self.progress.pruned += outcome.state == "PRUNED"
         self.progress.replayed += not own
         self.progress.best = self.objectives.best
         self._show()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
@@ -39,8 +40,10 @@ IMPORTANCES = (
 # The article's 1/N tells the number of parameters and nothing else, so nothing is ranked by it.
 CONCENTRATIONS = tuple(kind for kind in EXPLAINABILITIES if kind != "article")
 SAMPLERS = ("tpe", "random")
+PRUNERS = ("none", "asha", "hyperband", "median")
 ALPHA_SCHEMES = ("std", "entropy", "cross_validated")
 OBJECTIVES = ("stability", "explainability", "metric", "traceability", "article_score")
+LOGGERS = ("tensorboard", "mlflow", "wandb")
 
 
 MOST = 2**31 - 1
@@ -80,6 +83,61 @@ class SamplerSettings(_Section):
     seed: int = _whole(0, 0, 2**32 - 1)
 
     _check_name = field_validator("name")(one_of(SAMPLERS))
+
+
+class PrunerSettings(_Section):
+    """Which trainings are stopped early, by the validation metric of a model's first replicate.
+
+    ``grace`` epochs are trained of each. ``asha`` and ``hyperband`` judge after ``grace`` epochs
+    and after each ``reduction`` times as many, of which the best 1/``reduction`` go on; ``median``
+    after every epoch, once ``startup`` others have come as far.
+    """
+
+    name: str = _named("none", PRUNERS)
+    grace: int = _whole(1, 1)
+    reduction: int = _whole(4, 2, 100)
+    startup: int = _whole(5, 1)
+
+    _check_name = field_validator("name")(one_of(PRUNERS))
+
+    def reports(self, epochs: int) -> tuple[int, ...]:
+        """The epochs after which a training of so many epochs is judged."""
+        if self.name == "none":
+            return ()
+        if self.name == "median":
+            return tuple(range(self.grace, epochs))
+        found = []
+        epoch = self.grace
+        while epoch < epochs:
+            found.append(epoch)
+            epoch *= self.reduction
+        return tuple(found)
+
+
+_DURATION_RULE = "seconds above 0, or a time such as 90s, 10m, 1h30m"
+
+
+def _seconds(value: object) -> object:
+    seconds = value
+    if isinstance(value, str):
+        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value)
+        parts = [int(part or 0) for part in found.groups()] if found else []
+        seconds = sum(n * unit for n, unit in zip(parts, (3600, 60, 1), strict=False))
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ValueError(f"got {shown(value)}; must be {_DURATION_RULE}")
+    return float(seconds)
+
+
+_Seconds: TypeAlias = Annotated[float, BeforeValidator(_seconds)]
+
+
+class LimitSettings(_Section):
+    """When a sweep ends before its last trial, in seconds: ``wall_time`` since its command, and
+    ``training_time`` of all its trainings together.
+    """
+
+    wall_time: _Seconds | None = _ruled(None, _DURATION_RULE)
+    training_time: _Seconds | None = _ruled(None, _DURATION_RULE)
 
 
 class RankingSettings(_Section):
@@ -148,6 +206,10 @@ class SweepConfig(_Section):
     trials: int = _whole(40, 1)
     space: _ParsedSpace = _ruled(..., "a mapping with architecture")
     sampler: SamplerSettings = _ruled(SamplerSettings(), "a mapping with name and seed")
+    pruner: PrunerSettings = _ruled(
+        PrunerSettings(), "a mapping with name, grace, reduction and startup"
+    )
+    limits: LimitSettings = _ruled(LimitSettings(), "a mapping with wall_time and training_time")
     objectives: tuple[str, ...] = _ruled(
         ("stability", "explainability", "metric"), f"a list of {', '.join(OBJECTIVES)}"
     )
@@ -158,6 +220,7 @@ class SweepConfig(_Section):
         TracerSettings(), "a mapping with importance, every and histograms"
     )
     workers: int | None = _whole(None, 1)
+    loggers: tuple[str, ...] = _ruled((), f"a list of {', '.join(LOGGERS)}")
     dtype: str = _named("float32", ("float32", "float64"))
     replicates_together: bool = _ruled(True, "true or false")
 
@@ -196,9 +259,20 @@ class SweepConfig(_Section):
                 )
         return tuple(names)
 
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _check_loggers(cls, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"got {shown(value)}; must be a list of {', '.join(LOGGERS)}")
+        names = tuple(map(one_of(LOGGERS), value))
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"got {shown(value)}; {name} stands there twice")
+        return names
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        problems = [*_fit_problems(self), *_size_problems(self)]
+        problems = [*_fit_problems(self), *_size_problems(self), *_pruner_problems(self)]
         if problems:
             raise ProblemsError(problems)
         return self
@@ -217,6 +291,10 @@ class SweepConfig(_Section):
         """The task itself."""
         return get_task(self.task)
 
+    def most_epochs(self) -> int:
+        """The most epochs that a training lasts."""
+        return _ends(self, "epochs")[2]
+
     def objective_names(self) -> list[str]:
         """The objectives by their canonical names."""
         return list(self.objectives)
@@ -228,19 +306,30 @@ class SweepConfig(_Section):
         ]
 
     @classmethod
-    def from_dict(cls, data: object, source: str = "configuration") -> Self:
-        """A configuration from plain data. ``source`` names it in messages. Raises ConfigError."""
+    def from_dict(
+        cls,
+        data: object,
+        source: str = "configuration",
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """A configuration from plain data. ``source`` names it in messages. Raises ConfigError.
+
+        ``overrides`` replace single keys, named by their path: ``{"trials": 10,
+        "sampler.seed": 1}``.
+        """
         if not isinstance(data, Mapping):
             raise ConfigError(source, [f"got {shown(data)}; must be a mapping of keys to values"])
         try:
-            return cls.model_validate(dict(data))
+            return cls.model_validate(
+                _overridden(data, overrides, source) if overrides else dict(data)
+            )
         except ValidationError as error:
             raise ConfigError(source, problems_of(error, cls)) from None
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain data, every default filled in; loads back to an equal one."""
         plain: dict[str, Any] = self.model_dump(exclude={"space"})
-        plain["objectives"] = list(self.objectives)
+        plain |= {"objectives": list(self.objectives), "loggers": list(self.loggers)}
         return {
             key: self.space.to_yaml() if key == "space" else plain[key]
             for key in type(self).model_fields
@@ -316,10 +405,19 @@ def _size_problems(config: SweepConfig) -> list[str]:
     ]
 
 
-def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SweepConfig:
-    """The configuration in a YAML file.
+def _pruner_problems(config: SweepConfig) -> list[str]:
+    key, _, epochs = _ends(config, "epochs")
+    if config.pruner.name == "none" or config.pruner.grace < epochs:
+        return []
+    return [
+        f"pruner.grace: got {config.pruner.grace}; must be less than {key} ({epochs}): "
+        "a training is judged before its last epoch"
+    ]
 
-    ``overrides`` replace single keys, named by their path: ``{"trials": 10, "sampler.seed": 1}``.
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SweepConfig:
+    """The configuration in a YAML file; ``overrides`` as in `SweepConfig.from_dict`.
+
     Raises ConfigError, one message for all problems, for whatever the file may hold.
     """
     source = str(path)
@@ -327,16 +425,22 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     if not isinstance(data, dict):
         what = "is empty" if data is None else f"holds {shown(data)}"
         raise ConfigError(source, [f"{what}; must be a mapping of keys to values"])
-    data = copy.deepcopy(data)
-    for key, value in (overrides or {}).items():
-        section = data
+    return SweepConfig.from_dict(data, source, overrides)
+
+
+def _overridden(
+    data: Mapping[str, Any], overrides: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(data))
+    for key, value in overrides.items():
+        section = changed
         *parents, last = key.split(".")
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise ConfigError(source, [f"{parent}: got {shown(section)}; must be a mapping"])
         section[last] = value
-    return SweepConfig.from_dict(data, source)
+    return changed
 
 
 def _read(path: Path, source: str) -> Any:

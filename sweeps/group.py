@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sweeps import records
 from sweeps.candidate import Training
@@ -21,7 +22,8 @@ class Group:
 
     ``trainings`` and ``training_ids`` are those of all replicates that belong together: their
     figures then are the same whether or not some are stored already. Those are left as they are.
-    One by one, none is begun after one that failed, which decides the model's trials.
+    One by one, none is begun after one that failed, which decides the model's trials. `report`
+    tells of one that is by itself, after the epochs in ``reports``.
     """
 
     def __init__(
@@ -31,8 +33,10 @@ class Group:
         training_ids: Sequence[str],
         trial: int,
         runner: str,
+        reports: Sequence[int] = (),
     ) -> None:
         self._path, self._trial, self._runner = run, trial, runner
+        self._reports = reports
         self._run = RunDirectory(run)
         self._trainings = dict(zip(training_ids, trainings, strict=True))
         self._log = Tail()
@@ -50,9 +54,13 @@ class Group:
             self.ended = (
                 self._advance_together(left) if self._apart is None else self._advance_one(left)
             )
-            if time.monotonic() >= deadline:
+            if self._reports or time.monotonic() >= deadline:
                 break
         return self.ended
+
+    def report(self) -> dict[str, Any] | None:
+        """An evaluation that is to be reported and was not, with the seconds so far."""
+        return None if self._worker is None else self._worker.report()
 
     def save(self) -> None:
         """Checkpoint what is under way, so that stopping it costs nothing."""
@@ -118,11 +126,17 @@ class Group:
         if self._worker is None:
             for name, training in self._trainings.items():
                 record = records.load(self._run, name)
-                if record is not None and record.state == "FAILED":
+                if record is not None and record.state != "COMPLETE":
                     return True
                 if not records.stored(self._run, name):
                     self._worker = Worker(
-                        self._path, training, name, self._trial, self._runner, self._apart or ""
+                        self._path,
+                        training,
+                        name,
+                        self._trial,
+                        self._runner,
+                        self._reports,
+                        self._apart or "",
                     )
                     break
             else:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig
@@ -18,11 +18,12 @@ from trace_core import Trace, TraceError
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the study is told: ``values`` (None: the trial FAILED, for ``reason``), the constraint
-    (met at or below 0) and the mean validation metric.
+    """What the study is told: ``values`` (None: the trial FAILED or was PRUNED, for ``reason``),
+    the constraint (met at or below 0) and the mean validation metric.
     """
 
-    values: list[float] | None
+    state: Literal["COMPLETE", "PRUNED", "FAILED"]
+    values: list[float] | None = None
     constraint: float | None = None
     metric: float | None = None
     reason: str = ""
@@ -51,20 +52,23 @@ class Objectives:
         """The outcome of a trial of ``candidate`` at ``alpha`` whose trainings have ended."""
         failed = next((record for record in known if record.state == "FAILED"), None)
         if failed is not None:
-            return Outcome(None, reason=f"seed {failed.seed}: {failed.reason}")
+            return Outcome("FAILED", reason=f"seed {failed.seed}: {failed.reason}")
+        pruned = next((record for record in known if record.state == "PRUNED"), None)
+        if pruned is not None:
+            return Outcome("PRUNED", reason=pruned.reason)
         try:
             rows = [self._row(record, alpha) for record in known]
         except TraceError as error:
-            return Outcome(None, reason=str(error))
+            return Outcome("FAILED", reason=str(error))
         # A plain mean: a model is not averaged over the replicates for which a figure is defined.
         means = {name: fmean(row[name] for row in rows) for name in rows[0]}
         values = [means[name] for name in self._config.objective_names()]
         for name, value in zip(self._config.objective_names(), values, strict=True):
             if not math.isfinite(value):
-                return Outcome(None, reason=f"{name} is {value}: the trace does not define it")
+                return Outcome("FAILED", reason=f"{name} is {value}: the trace does not define it")
         metric = means["metric"]
         self._note(candidate.model_id, metric)
-        return Outcome(values, self._constraint(metric, known[0].baseline), metric)
+        return Outcome("COMPLETE", values, self._constraint(metric, known[0].baseline), metric)
 
     def _row(self, record: TrainingRecord, alpha: float) -> dict[str, float]:
         row = self._scored.get(record.training_id)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sweeps.run_directory import RunDirectory, RunDirectoryError, write_json
 from trace_core import Trace
 
-State = Literal["COMPLETE", "FAILED"]
+State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class TrainingRecord:
     examples were seen, each as often as it was. ``together`` is how many replicates took their
     steps as one, of whose ``seconds`` this has its share, and ``apart`` why they didn't though they
     were to. A FAILED record has a ``reason`` and the ``log_tail`` of what the training printed, and
-    no figures.
+    no figures. A PRUNED one has a reason too, and of the history the evaluations by which it was
+    judged.
     """
 
     training_id: str
@@ -76,7 +77,7 @@ def save(run: RunDirectory, record: TrainingRecord, trace: Trace | None = None) 
 def stored(run: RunDirectory, training_id: str) -> bool:
     """Whether a training has ended, and its trace is there if it has one."""
     record = load(run, training_id)
-    return record is not None and (record.state == "FAILED" or run.trace(training_id).exists())
+    return record is not None and (record.state != "COMPLETE" or run.trace(training_id).exists())
 
 
 def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:

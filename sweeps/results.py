@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -75,6 +76,12 @@ def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
 def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
     """Write ``report/`` and the ledger anew from the study and the traces."""
     results = rank_run(run, alpha)
+    write_results(run, results)
+    return results
+
+
+def write_results(run: RunDirectory, results: Results) -> Path:
+    """Write ``report/`` and the ledger; returns the path of the page."""
     write_ledger(run, results.ledger)
     commands = {}
     if len(results.ranking.frame):
@@ -88,7 +95,7 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
     def curves(model_id: str) -> list[Trace]:
         return [Trace.load(run.trace(training_id)) for training_id in trainings[model_id]]
 
-    write_report(
+    return write_report(
         run.report,
         ranking=results.ranking,
         config=results.config.resolved(),
@@ -100,7 +107,6 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
         environment=_environment(run),
         commands=commands,
     )
-    return results
 
 
 def _environment(run: RunDirectory) -> dict[str, Any]:

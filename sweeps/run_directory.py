@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,10 @@ class RunDirectory:
         """The folder of the ranking report."""
         return self.path / "report"
 
+    def logged(self, logger: str) -> Path:
+        """Which trials a logger has written."""
+        return self.path / "logged" / f"{logger}.txt"
+
     def read_environment(self) -> dict[str, Any]:
         """What ``environment.json`` holds; nothing if it is gone.
 
@@ -76,6 +81,15 @@ class RunDirectory:
                 f"{self.environment}: damaged ({error}); delete it: the sweep can do without"
             ) from None
         return dict(environment)
+
+    def add_import_path(self) -> list[str]:
+        """Put the folders in which the sweep found its user's modules on this process's path.
+
+        Raises RunDirectoryError if ``environment.json`` is damaged.
+        """
+        kept: list[str] = self.read_environment().get("import_path", [])
+        sys.path[:0] = [folder for folder in kept if folder not in sys.path]
+        return kept
 
     def trace(self, training_id: str) -> Path:
         """The stored trace of a finished training."""
@@ -112,6 +126,18 @@ class RunDirectory:
             for path in (self.path / folder).glob(".*.*"):
                 if path.is_file():
                     path.unlink(missing_ok=True)
+
+    @property
+    def driven(self) -> bool:
+        """Whether a process drives the directory just now."""
+        try:
+            with (self.path / "driver.lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     @contextmanager
     def driving(self) -> Iterator[None]:

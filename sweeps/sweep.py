@@ -5,10 +5,12 @@ Ray and torch are imported only when there is a training to make.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,46 +21,54 @@ from typing import Any
 from sweeps.conductor import Conductor, Progress
 from sweeps.config import SweepConfig
 from sweeps.ledger import counts, ledger_table, write_ledger
+from sweeps.loggers import Logbook
 from sweeps.objectives import Objectives
-from sweeps.run_directory import RunDirectory, write_json
+from sweeps.run_directory import RunDirectory, RunDirectoryError, write_json
 from sweeps.selection import Study
 from trace_core.durable import write_atomically
+
+ENDING_SECONDS = 2.0
+"""What a sweep takes to end, its report included, of the wall time that it may take."""
 
 PACKAGES = ("tracerank", "torch", "ray", "optuna", "pandas", "numpy", "scipy", "scikit-learn")
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How a sweep ended.
-
-    ``complete`` if every trial was told, else ``open`` trials are left and ``terminated`` says
-    whether SIGTERM ended it; ``counts`` as in ``ranking.json``.
+    """How a sweep ended: ``complete`` if every trial was told, else ``open`` trials are left; then
+    ``limit`` names the limit that ended it, or ``terminated`` says whether SIGTERM did.
     """
 
-    run: RunDirectory
     complete: bool
+    limit: str
     terminated: bool
     open: int
-    counts: dict[str, int]
-    first_failure: str
 
 
 def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirectory:
     """Make the run directory of a new sweep.
 
-    Raises FileExistsError if there is something at ``path`` already, OSError if nothing can be made
-    there, UnicodeError for a path that UTF-8 has no form for.
+    Raises FileExistsError if there is something at ``path`` already, RunDirectoryError if nothing
+    can be made there or UTF-8 has no form for its name.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(
-            f"{path}: there is something here already; give another --out, "
-            f"or continue the sweep with: tracerank resume {path}"
-        )
-    # Ray and the ledger write the path as UTF-8; better to refuse it before anything is made.
-    str(path.resolve()).encode("utf-8")
-    run = RunDirectory(path)
-    write_json(run.environment, environment() | {"import_path": import_path})
-    write_atomically(run.configuration, config.dump().encode())
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise FileExistsError(
+                f"{path}: there is something here already; give another place to write to (out), "
+                f"or continue the sweep with: tracerank resume {path}"
+            )
+        # Ray and the ledger write the path as UTF-8; better to refuse it before anything is made.
+        str(path.resolve()).encode("utf-8")
+        run = RunDirectory(path)
+        write_json(run.environment, environment() | {"import_path": import_path})
+        write_atomically(run.configuration, config.dump().encode())
+    except FileExistsError:
+        raise
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its name is not UTF-8"
+        raise RunDirectoryError(
+            f"{str(path)!r}: {reason}; give another place to write to (out)"
+        ) from None
     return run
 
 
@@ -94,12 +104,13 @@ def drive(
     left to train. Raises RunDirectoryError if another process drives the directory, and
     ConnectionError if the cluster at ``address`` can't be reached.
     """
+    deadline = time.monotonic() + (config.limits.wall_time or math.inf) - ENDING_SECONDS
     for folder in import_path:
         if folder not in sys.path:
             sys.path.insert(0, folder)
-    with run.driving():
+    with run.driving(), Logbook(run, config) as logbook:
         run.sweep_out()
-        study = Study(run, config)
+        study = Study(run, config, logbook.told)
         told = [trial for trial in study.trials() if trial.state != "INTERRUPTED"]
         seen = [
             (trial.details["model"], trial.details["metric"])
@@ -111,17 +122,21 @@ def drive(
             target=config.trials,
             done=len(told),
             failed=sum(trial.state == "FAILED" for trial in told),
+            pruned=sum(trial.state == "PRUNED" for trial in told),
+            seconds=sum(trial.details["seconds"] for trial in told),
             replayed=sum(trial.details["replayed"] for trial in told),
             best=objectives.best,
         )
         conductor = Conductor(
             study, run, config, workers, config.trials, objectives, progress, on_progress
         )
+        conductor.deadline = deadline
         try:
             conductor.adopt()
             for trial in told:
                 if trial.state == "COMPLETE":
                     conductor.restore(trial)
+                logbook.told(trial)
             if conductor.prepare():
                 from sweeps.execution import execute
 
@@ -140,16 +155,13 @@ def drive(
             trials = study.trials()
             table = ledger_table(trials, config.objective_names())
             write_ledger(run, table)
-            if conductor.complete:
-                # What a failed trial's other replicates left.
-                shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
-    reasons = [trial.details["reason"] for trial in trials if trial.state == "FAILED"]
-    tally = counts(table)
+        if conductor.complete:
+            # What a failed trial's other replicates left.
+            shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+            logbook.finish()
     return SweepResult(
-        run=run,
         complete=conductor.complete,
+        limit="" if conductor.complete or conductor.stopping else conductor.limit,
         terminated=conductor.stopping,
-        open=config.trials - len(trials) + tally["INTERRUPTED"],
-        counts=tally,
-        first_failure=reasons[0] if reasons else "",
+        open=config.trials - len(trials) + counts(table)["INTERRUPTED"],
     )

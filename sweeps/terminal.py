@@ -78,6 +78,8 @@ class Display:
             parts.append(f"{progress.running} running")
         if progress.replayed:
             parts.append(f"{progress.replayed} replayed")
+        if progress.pruned:
+            parts.append(f"{progress.pruned} pruned")
         if progress.failed:
             parts.append(f"{progress.failed} failed")
         if progress.best is not None:

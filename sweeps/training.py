@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Container
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -55,8 +56,10 @@ class Clockwork:
         """Training examples seen in the whole budget."""
         return self.course.examples
 
-    def advance(self, seconds: float) -> bool:
-        """Train for about ``seconds``, at least one step; True when finished."""
+    def advance(self, seconds: float, until: Container[int] = ()) -> bool:
+        """Train for about ``seconds``, at least one step, or to the end of an epoch in ``until``;
+        True when finished.
+        """
         started = time.monotonic()
         before = self.seconds
         while not self.finished:
@@ -65,7 +68,8 @@ class Clockwork:
             self.seconds = before + now - started
             if now - self._saved >= CHECKPOINT_SECONDS and not self.finished:
                 self.save()
-            if now - started >= seconds:
+            epoch, batch = divmod(self.step, self.course.batches)
+            if now - started >= seconds or (batch == 0 and epoch in until):
                 break
         return self.finished
 

@@ -10,8 +10,9 @@ import io
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sweeps import records
 from sweeps.candidate import Training
@@ -45,7 +46,8 @@ class Tail(io.TextIOBase):
 class Worker:
     """Trains one training in slices and stores its trace and record when it ends.
 
-    ``apart`` says why it isn't trained together with others, if it was to be.
+    ``reports`` are epochs after which `report` tells of it, ``apart`` why it isn't trained together
+    with others, if it was to be.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Worker:
         training_id: str,
         trial: int,
         runner: str,
+        reports: Sequence[int] = (),
         apart: str = "",
     ) -> None:
         self._run = RunDirectory(run)
@@ -62,6 +65,8 @@ class Worker:
         self._training_id = training_id
         self._trial = trial
         self._runner = runner
+        self._reports = reports
+        self._reported = 0
         self._progress: TrainingRun | None = None
         self._apart = apart
         self._together = 1
@@ -72,14 +77,14 @@ class Worker:
         self.ended = False
 
     def advance(self, seconds: float) -> bool:
-        """Train for about ``seconds``; True once the training has ended and its record is
-        stored.
+        """Train for about ``seconds``, or to the end of an epoch that is to be reported; True once
+        the training has ended and its record is stored.
         """
 
         def train() -> Progress | None:
             if self._progress is None:
                 self._progress = self._begin()
-            return self._progress if self._progress.advance(seconds) else None
+            return self._progress if self._progress.advance(seconds, self._reports) else None
 
         return self._store(train)
 
@@ -117,6 +122,16 @@ class Worker:
         self._progress = None
         self.ended = True
         return True
+
+    def report(self) -> dict[str, Any] | None:
+        """An evaluation that is to be reported and was not, with the seconds so far."""
+        if self._progress is None or not self._progress.history:
+            return None
+        last = self._progress.history[-1]
+        if last["epoch"] not in self._reports or last["epoch"] <= self._reported:
+            return None
+        self._reported = last["epoch"]
+        return {**last, "seconds": self._progress.seconds}
 
     def save(self) -> None:
         """Checkpoint a training that is under way, so that stopping it costs nothing."""

@@ -26,12 +26,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def test_the_measure_runs_as_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+@pytest.mark.parametrize("name", ["measure.md", pytest.param("python.md", marks=pytest.mark.slow)])
+def test_a_page_runs_as_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
     """Block after block in one namespace; a block of text says what the one before it prints."""
     monkeypatch.chdir(tmp_path)
-    page = ROOT / "docs" / "measure.md"
+    page = ROOT / "docs" / name
     text = page.read_text()
     blocks = list(FENCED.finditer(text))
     scope: dict[str, object] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ class BatchedJournal(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Take records down, as they will be read from the file."""
-        self._pending += json.loads(json.dumps(logs))
+        self._pending += json.loads(json.dumps(logs), object_pairs_hook=_shared)
 
     def flush(self) -> None:
         """Write what was taken down, durably."""
@@ -48,6 +49,14 @@ class BatchedJournal(BaseJournalBackend):
             JournalFileBackend(str(self._path)).append_logs(self._pending)
             self._stored = (self._stored or 0) + len(self._pending)
             self._pending = []
+
+
+def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping whose texts are held once, however many records have the same."""
+    return {
+        sys.intern(key): sys.intern(value) if isinstance(value, str) else value
+        for key, value in pairs
+    }
 
 
 @contextlib.contextmanager

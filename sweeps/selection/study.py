@@ -10,7 +10,7 @@ the journal, what it had not is drawn now.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -88,15 +88,25 @@ def _decisive(config: SweepConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in config.resolved().items()
-        if key not in ("name", "trials", "workers", "ranking")
+        if key not in ("name", "trials", "workers", "ranking", "limits", "loggers")
     }
 
 
 class Study:
-    """The sweep's study, opened by its one driver."""
+    """The sweep's study, opened by its one driver.
 
-    def __init__(self, run: RunDirectory, config: SweepConfig) -> None:
+    ``on_stored`` is called with every trial told here, once nothing can take it back.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        config: SweepConfig,
+        on_stored: Callable[[StudyTrial], None] = lambda trial: None,
+    ) -> None:
         self._config = config
+        self._on_stored = on_stored
+        self._told: list[int] = []
         self._coverage = coverage(config.space)
         repair_journal(run.journal)
         self._journal = BatchedJournal(run.journal)
@@ -121,6 +131,9 @@ class Study:
     def flush(self) -> None:
         """Write to the disk what was asked and told since the last time."""
         self._journal.flush()
+        told, self._told = self._told, []
+        for trial_id in told:
+            self._on_stored(_study_trial(self._study._storage.get_trial(trial_id)))
 
     def adopt(self) -> list[tuple[int, dict[str, Any]]]:
         """Take over the trials that a dead driver left running: their numbers and parameters."""
@@ -138,19 +151,24 @@ class Study:
     def tell(
         self,
         number: int,
+        state: State,
         values: Sequence[float] | None,
         details: Mapping[str, Any],
         constraint: float | None = None,
     ) -> None:
-        """End a trial: COMPLETE with ``values``, FAILED without. A constraint ≤ 0 is met."""
+        """End a trial: COMPLETE with ``values``, or PRUNED or FAILED without. A constraint ≤ 0 is
+        met.
+        """
         trial = self._asked.pop(number)
         trial.set_user_attr(DETAILS, dict(details))
         if constraint is not None:
             trial.set_constraint("floor", constraint)
         if values is None:
-            self._study.tell(trial, state=TrialState.FAIL)
+            told = TrialState.PRUNED if state == "PRUNED" else TrialState.FAIL
+            self._study.tell(trial, state=told)
         else:
             self._study.tell(trial, list(values))
+        self._told.append(trial._trial_id)
 
     def trials(self) -> list[StudyTrial]:
         """Every trial in the order of its number."""

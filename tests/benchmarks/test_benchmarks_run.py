@@ -12,12 +12,12 @@ import torch
 
 from benchmarks import (
     __main__,
+    engines,
     memory,
     overhead,
     pass_cost,
     peers,
     start,
-    sweep_overhead,
     timing,
     together,
     trainings,
@@ -120,10 +120,16 @@ def test_start() -> None:
 
 
 @pytest.mark.slow
-def test_sweep_overhead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_overhead, "TRIALS", 2)
-    monkeypatch.setattr(sweep_overhead, "WORKERS", 1)
-    assert len(cells(sweep_overhead.table())) == 2
+@pytest.mark.slow
+def test_engines() -> None:
+    config = engines.configuration(4, 2, "random")
+    trainings = engines.trainings_of(config)
+    assert len(set(trainings)) == 4
+    for name in ("bare", "tracerank", "plain_tune", "reusing_tune", "optuna_alone"):
+        measured = engines.measure(name, config, trainings)
+        assert measured.count == 4, name
+        assert 0 < measured.inside < engines.WORKERS * measured.total + 1
+        assert measured.start > 0
 
 
 def test_together() -> None:

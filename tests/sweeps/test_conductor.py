@@ -138,7 +138,7 @@ def test_records_are_written_together_and_read_back_whole(tmp_path: Path) -> Non
     begun = run.journal.read_bytes()
     for _ in range(3):
         number, _ = conducting.study.ask()
-        conducting.study.tell(number, [0.5, 0.25, 1.0], {"model": "é"}, constraint=0.1)
+        conducting.study.tell(number, "COMPLETE", [0.5, 0.25, 1.0], {"model": "é"}, 0.1)
     assert run.journal.read_bytes() == begun
     conducting.study.flush()
     assert read_trials(run) == conducting.study.trials()

@@ -94,6 +94,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"trials": 0}, "trials: got 0; must be an integer of at least 1"),
     ({"trials": None}, "trials: got None; must be an integer of at least 1"),
     ({"workers": 0}, "workers: got 0; must be an integer of at least 1"),
+    # loggers
+    ({"loggers": "mlflow"}, "loggers: got 'mlflow'; must be a list of tensorboard, mlflow, wandb"),
+    (
+        {"loggers": ["mlfow"]},
+        "must be one of tensorboard, mlflow, wandb. Did you mean mlflow?",
+    ),
+    ({"loggers": ["wandb", "wandb"]}, "wandb stands there twice"),
+    ({"loggers": [None]}, "loggers: got None; must be one of"),
     ({"dtype": "float16"}, "dtype: got 'float16'; must be one of float32, float64"),
     # unknown keys
     ({"replicate": 3}, "replicate: unknown key; valid: name, task, budget, replicates, trials"),
@@ -440,6 +448,8 @@ def test_defaults() -> None:
             "alpha": 0.5,
         },
         "sampler": {"name": "tpe", "seed": 0},
+        "pruner": {"name": "none", "grace": 1, "reduction": 4, "startup": 5},
+        "limits": {"wall_time": None, "training_time": None},
         "objectives": ["stability", "explainability", "metric"],
         "ranking": {
             "alpha": 0.5,
@@ -450,6 +460,7 @@ def test_defaults() -> None:
         },
         "tracer": {"importance": "taylor", "every": 1, "histograms": 32},
         "workers": None,
+        "loggers": [],
         "dtype": "float32",
         "replicates_together": True,
     }

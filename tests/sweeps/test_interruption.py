@@ -108,7 +108,7 @@ def assert_consistent(run: RunDirectory) -> None:
 
 @pytest.mark.slow
 def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
-    config = configuration(tmp_path / "sweep.yaml")
+    config = configuration(tmp_path / "sweep.yaml", loggers=["tensorboard"])
     run = RunDirectory(tmp_path / "run")
     moments = random.Random(7)
     begin = ("run", str(config), "--out", str(run.path), "--workers", "2")
@@ -121,6 +121,11 @@ def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
     assert any(left), "no kill hit a running trial"
     finish(start("resume", str(run.path), "--workers", "2"))
     assert_consistent(run)
+    logged = sorted((run.path / "tensorboard").iterdir())
+    assert [folder.name for folder in logged] == [f"trial-{number:05d}" for number in range(TRIALS)]
+    for folder in logged:
+        for each in (folder, folder / "seed_0", folder / "seed_1"):
+            assert len(list(each.glob("events.*"))) == 1, each
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Ray Tune: every training runs as a Tune trial on a reused actor. All that imports Ray.
+"""Every training as a Tune trial on a reused actor.
 
 Tune's searcher interface is the whole coupling: ``suggest`` hands out the conductor's next
 training, ``on_trial_complete`` returns it. Tune's own experiment state is never read back, so its
@@ -39,6 +39,8 @@ from ray import tune  # noqa: E402
 from ray.tune.schedulers import FIFOScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
+from sweeps.execution.pruning import Pruning  # noqa: E402
+
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
 
@@ -47,6 +49,9 @@ SLICE_SECONDS = 1.0
 
 WAITING_SECONDS = 0.05
 """How often an actor whose training has ended asks whether it may go on to another one."""
+
+LEAVING_SECONDS = 2.0
+"""How long an actor that isn't used again may take to leave Ray in order."""
 
 STOP_SECONDS = 20.0
 """How long an orderly stop on SIGTERM may take."""
@@ -62,10 +67,16 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
     """The actor: trains what it is given, slice by slice, and writes trace and record itself."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take a training; the imports cost seconds, once per actor."""
+        """Take the first training; the imports cost seconds, once per actor."""
         for folder in config["import_path"]:
             if folder not in sys.path:
                 sys.path.insert(0, folder)
+        from sweeps.isolation import Process
+
+        self._process = Process(config["import_path"])
+        self._take(config)
+
+    def _take(self, config: dict[str, Any]) -> None:
         from sweeps.group import Group
 
         self._worker = Group(
@@ -74,12 +85,26 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
             config["training_ids"],
             config["trial"],
             self.trial_id,
+            config["reports"],
         )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next training on the same warm actor."""
-        self.setup(new_config)
+        if not self._worker.ended:
+            self._leave()
+        self._take(new_config)
         return True
+
+    def _leave(self) -> None:
+        """Make the process what it was before the training, or end it: Tune then starts another,
+        and the conductor finds the training in its record.
+        """
+        if self._process.restore():
+            # Python would wait for a thread that was left running, for ever.
+            last_resort = threading.Timer(LEAVING_SECONDS, os._exit, (0,))
+            last_resort.daemon = True
+            last_resort.start()
+            ray.actor.exit_actor()
 
     def cleanup(self) -> None:
         """Leave a checkpoint when the sweep is stopped in the middle of a training."""
@@ -87,11 +112,14 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train for a slice of time; once the training has ended, wait to be let go."""
-        if self._worker.ended:
+        ended = self._worker.ended
+        if ended:
             time.sleep(WAITING_SECONDS)
         else:
-            self._worker.advance(SLICE_SECONDS)
-        return {"ended": self._worker.ended}
+            ended = self._worker.advance(SLICE_SECONDS)
+            if ended:
+                self._leave()
+        return {"ended": ended, "report": self._worker.report()}
 
 
 class _TuneSearcher(Searcher):  # type: ignore[misc]
@@ -125,6 +153,7 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
             "trainings": [training.to_json() for training in work.trainings],
             "training_ids": work.ids,
             "trial": work.trial,
+            "reports": work.reports,
         }
 
     def on_trial_complete(
@@ -156,7 +185,23 @@ class _Watch(tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # Not trial.get_error(): that one asks the experiment's storage, which we keep empty.
         text = Path(trial.error_file).read_text() if trial.error_file else ""
-        self._conductor.died(trial.trial_id, text)
+        self._conductor.died(trial.trial_id, text, begun=trial.trial_id in self.begun)
+
+
+def _forget(controller: Any) -> None:
+    """Let Tune go of the trainings that have ended, of which it keeps 25 KB each to its end, and
+    looks through all at every step. Nothing of it is read again.
+    """
+    trials = controller.get_trials()
+    ended = [trial for trial in trials if trial.is_finished()]
+    if ended:
+        trials[:] = [trial for trial in trials if not trial.is_finished()]
+    # These are not of its interface: where another version lacks them, it only keeps more.
+    tune = getattr(controller, "_tune_controller", None)
+    for name in ("_stopped_trials", "_failed_trials", "_trials_to_cache"):
+        kept = getattr(tune, name, None)
+        if isinstance(kept, set):
+            kept.difference_update(ended)
 
 
 class _Release(FIFOScheduler):  # type: ignore[misc]
@@ -168,8 +213,16 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
     begun on an actor of its own.
     """
 
-    def __init__(self, conductor: Conductor, searcher: _TuneSearcher, watch: _Watch) -> None:
+    def __init__(
+        self,
+        conductor: Conductor,
+        searcher: _TuneSearcher,
+        watch: _Watch,
+        pruning: Pruning | None,
+    ) -> None:
         super().__init__()
+        self._pruning = pruning
+        self._seen: dict[str, list[dict[str, Any]]] = {}
         self._conductor = conductor
         self._searcher = searcher
         self._watch = watch
@@ -177,10 +230,10 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         self._patient = True
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if self._searcher.error is not None:
+        if self._searcher.error is not None or self._conductor.out_of_time:
             return str(self.STOP)
         if not result["ended"]:
-            return str(self.CONTINUE)
+            return str(self.STOP if self._prunes(trial, result) else self.CONTINUE)
         if self._patient and not self._conductor.running <= self._watch.begun:
             now = time.monotonic()
             self._deadline = self._deadline or now + ACTOR_START_SECONDS
@@ -188,32 +241,74 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
             self._patient = now < self._deadline
             return str(self.CONTINUE)
         self._deadline = None
+        self._seen.pop(trial.trial_id, None)
         return str(self.STOP)
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        _forget(controller)
+        return super().choose_trial_to_run(controller)
+
+    def _prunes(self, trial: Any, result: dict[str, Any]) -> bool:
+        """Whether a training is stopped here for good."""
+        # Tune flattens results.
+        report = {
+            name.removeprefix("report/"): value
+            for name, value in result.items()
+            if name.startswith("report/")
+        }
+        if self._pruning is None or not report:
+            return False
+        self._seen.setdefault(trial.trial_id, []).append(report)
+        if not self._pruning.stops(trial.config["training_id"], report["epoch"], report["metric"]):
+            return False
+        self._conductor.pruned(trial.trial_id, self._seen.pop(trial.trial_id))
+        return True
 
 
 @contextlib.contextmanager
-def _connected(address: str | None, workers: int) -> Iterator[None]:
-    """A Ray of our own on this machine, or the cluster at ``address``.
+def _connected(address: str | None, workers: int) -> Iterator[int]:
+    """The cluster at ``address``, else the Ray that this process has already, else one of our own
+    on this machine; gives how many trainings it is asked for at once.
 
-    ``address="local"`` because the file that a dead cluster leaves behind would otherwise send
-    ``ray.init`` to it.
+    Only what was begun here is ended here. ``address="local"`` because the file that a dead cluster
+    leaves behind would otherwise send ``ray.init`` to it.
     """
+    if address is None and ray.is_initialized():
+        with _quiet():
+            yield max(1, min(workers, int(ray.cluster_resources().get("CPU", workers))))
+        return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
     else:
         options |= {"address": address}
-    for name in ("ray", "ray.tune", "ray.train"):
-        # A lost worker is a record with its reason; Tune would print its traceback as well.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        ray.init(**options)
-    except (ValueError, RuntimeError, OSError) as error:
-        raise ConnectionError(f"Ray at {address or 'this machine'}: {error}") from error
+    with _quiet():
+        try:
+            ray.init(**options)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise ConnectionError(f"Ray at {address or 'this machine'}: {error}") from error
+        # Ray sets its own level as it starts.
+        with _quiet():
+            try:
+                yield workers
+            finally:
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Ray's log: a lost worker is a record with its reason; Tune would print its traceback
+    as well.
+    """
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        ray.shutdown()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def execute(
@@ -230,11 +325,12 @@ def execute(
     cluster at ``address`` can't be reached, and whatever the conductor raised.
     """
     searcher, watch = _TuneSearcher(conductor), _Watch(conductor)
+    pruning = _pruning(conductor)
     # By default a searcher's trials start one after another, each with an actor's whole start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
     with (
         _stoppable(conductor),
-        _connected(address, workers),
+        _connected(address, workers) as conductor.workers,
         tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
         # Ray's start has put a handler of its own in the place of ours.
         _stoppable(conductor),
@@ -250,13 +346,27 @@ def execute(
             name="sweep",
             trial_dirname_creator=lambda trial: trial.trial_id,
             callbacks=[watch],
-            scheduler=_Release(conductor, searcher, watch),
+            scheduler=_Release(conductor, searcher, watch, pruning),
             raise_on_failed_trial=False,
             verbose=0,
             progress_reporter=_Silent(),
         )
     if searcher.error is not None:
         raise searcher.error
+
+
+def _pruning(conductor: Conductor) -> Pruning | None:
+    """The sweep's rule, knowing what ended before and told of what ends from now on."""
+    config = conductor.config
+    if config.pruner.name == "none":
+        return None
+    pruning = Pruning(
+        config.pruner, config.metric_direction, config.most_epochs(), config.sampler.seed
+    )
+    for record in conductor.judged():
+        pruning.ended(record)
+    conductor.on_judged = pruning.ended
+    return pruning
 
 
 @contextlib.contextmanager
