@@ -259,7 +259,9 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         if self._pruning is None or not report:
             return False
         self._seen.setdefault(trial.trial_id, []).append(report)
-        if not self._pruning.stops(trial.config["training_id"], report["epoch"], report["metric"]):
+        if not self._pruning.stops(
+            trial.config["training_ids"][0], report["epoch"], report["metric"]
+        ):
             return False
         self._conductor.pruned(trial.trial_id, self._seen.pop(trial.trial_id))
         return True
