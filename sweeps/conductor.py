@@ -40,14 +40,19 @@ FLUSH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Work:
-    """A training for a worker, the number of the trial on whose behalf it is made, the epochs after
-    which it is judged, and how many workers were given it.
+    """Trainings of one model for a worker, the number of the trial on whose behalf they are made,
+    the epochs after which the one is judged that is alone, and how many workers were given them.
     """
 
-    training: Training
+    trainings: tuple[Training, ...]
     trial: int
     reports: tuple[int, ...] = ()
     starts: int = 1
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the trainings."""
+        return [training.training_id for training in self.trainings]
 
 
 @dataclass
@@ -111,15 +116,32 @@ class Conductor:
     def restore(self, trial: StudyTrial) -> None:
         """Make the trainings of a COMPLETE trial again whose record or trace is gone."""
         candidate = Candidate.from_dict(trial.details["candidate"])
-        for seed in range(self.config.replicates):
-            training = Training(candidate, seed)
-            name = training.training_id
-            whole = self.run.record(name).exists() and self.run.trace(name).exists()
+        trainings = [Training(candidate, seed) for seed in range(self.config.replicates)]
+        needed = {
+            training.training_id
+            for training in trainings
             # Another id means that the user's code is no longer what the trial was made with.
-            known = name in trial.details["trainings"]
-            if known and not whole and name not in self._restoring:
-                self._restoring.add(name)
-                self._queue.append(Work(training, trial.number))
+            if training.training_id in trial.details["trainings"]
+            and not records.stored(self.run, training.training_id)
+            and training.training_id not in self._restoring
+        }
+        self._restoring |= needed
+        self._enqueue(trainings, needed, trial.number, judged=False)
+
+    def _enqueue(
+        self, trainings: list[Training], needed: set[str], trial: int, *, judged: bool = True
+    ) -> None:
+        """Queue the trainings of a model of which some are needed, in the groups that train as one:
+        the first by itself where it may be pruned, which is ``judged`` then.
+        """
+        reports = self.config.pruner.reports(trainings[0].candidate.epochs)
+        groups = [trainings[:1], trainings[1:]] if reports else [trainings]
+        if not self.config.replicates_together:
+            groups = [[training] for training in trainings]
+        for group in groups:
+            if not needed.isdisjoint(training.training_id for training in group):
+                first = group[0] is trainings[0]
+                self._queue.append(Work(tuple(group), trial, reports if first and judged else ()))
 
     @property
     def running(self) -> set[str]:
@@ -177,22 +199,34 @@ class Conductor:
         return work
 
     def ended(self, runner: str) -> None:
-        """A worker has ended its training; without a record it died, and ``died`` may say of
-        what.
+        """A worker has ended its trainings; without a record of each, or of one that failed, it
+        died, and ``died`` may say of what.
         """
         work = self._running.get(runner)
         if work is None:
             return
-        record = self._record(work.training.training_id)
-        if record is None:
+        if self._lacking(work) is not None:
             self._unexplained.add(runner)
         else:
             del self._running[runner]
-            self._settle(record)
+            self._settle(work)
+
+    def _lacking(self, work: Work) -> Training | None:
+        """The first of a worker's trainings without a record, if it matters: after one that failed
+        it doesn't.
+        """
+        lacking = None
+        for training in work.trainings:
+            record = records.load(self.run, training.training_id)
+            if record is not None and record.state != "COMPLETE":
+                return None
+            if record is None:
+                lacking = lacking or training
+        return lacking
 
     def died(self, runner: str, message: str, *, begun: bool = True) -> None:
-        """A worker was lost with its training: that is a FAILED record, unless it had finished. One
-        that was lost before its training had ``begun`` gives it back, some times.
+        """A worker was lost with its trainings: that is a FAILED record of the first that hadn't
+        finished. One that was lost before its training had ``begun`` gives it back, some times.
         """
         work = self._running.pop(runner, None)
         self._unexplained.discard(runner)
@@ -201,17 +235,17 @@ class Conductor:
         if not begun and work.starts < STARTS:
             self._queue.appendleft(replace(work, starts=work.starts + 1))
             return
-        record = records.load(self.run, work.training.training_id)
-        if record is None and (self.stopping or self.out_of_time):
+        lacking = self._lacking(work)
+        if lacking is not None and (self.stopping or self.out_of_time):
             # Whatever stops us has stopped the worker as well: that is no fault of its model.
             return
-        if record is None:
+        if lacking is not None:
             lines = message.strip().splitlines()
             last = f": {lines[-1]}" if lines else " without a message"
             record = TrainingRecord(
-                training_id=work.training.training_id,
-                model_id=work.training.candidate.model_id,
-                seed=work.training.seed,
+                training_id=lacking.training_id,
+                model_id=lacking.candidate.model_id,
+                seed=lacking.seed,
                 state="FAILED",
                 trial=work.trial,
                 runner=runner,
@@ -220,22 +254,23 @@ class Conductor:
                 log_tail="\n".join(lines[-20:]),
             )
             records.save(self.run, record)
-        self._settle(record)
+        self._settle(work)
 
     def pruned(self, runner: str, seen: list[dict[str, Any]]) -> None:
         """A worker's training is stopped for good, after the evaluations by which it was judged."""
         work = self._running[runner]
         last = seen[-1]
         task = self.config.task_object()
+        (training,) = work.trainings
         record = TrainingRecord(
-            training_id=work.training.training_id,
-            model_id=work.training.candidate.model_id,
-            seed=work.training.seed,
+            training_id=training.training_id,
+            model_id=training.candidate.model_id,
+            seed=training.seed,
             state="PRUNED",
             trial=work.trial,
             runner=runner,
             seconds=last["seconds"],
-            reason=f"pruned after {last['epoch']} of {work.training.candidate.epochs} epochs, at "
+            reason=f"pruned after {last['epoch']} of {training.candidate.epochs} epochs, at "
             f"{task.metric.name} {last['metric']:.4g}",
             steps=last["step"],
             metric_name=task.metric.name,
@@ -282,15 +317,11 @@ class Conductor:
         if not trial.missing or any(record.state != "COMPLETE" for record in ended):
             self._tell(trial)
             return
-        first = trial.trainings[0]
-        reports = self.config.pruner.reports(trial.candidate.epochs)
-        alone = bool(reports) and first.training_id in trial.missing
-        in_flight = {work.training.training_id for work in (*self._queue, *self._running.values())}
-        self._queue.extend(
-            Work(training, trial.number, reports if training is first else ())
-            for training in ([first] if alone else trial.trainings)
-            if training.training_id in trial.missing - in_flight
-        )
+        first = trial.trainings[0].training_id
+        pruned = bool(self.config.pruner.reports(trial.candidate.epochs))
+        needed = {first} if pruned and first in trial.missing else trial.missing
+        in_flight = {name for work in (*self._queue, *self._running.values()) for name in work.ids}
+        self._enqueue(trial.trainings, needed - in_flight, trial.number)
 
     def _record(self, training_id: str) -> TrainingRecord | None:
         """What became of a training; kept for a while, since it doesn't change any more."""
@@ -301,16 +332,22 @@ class Conductor:
                 del self._ended[next(iter(self._ended))]
         return record
 
-    def _settle(self, record: TrainingRecord) -> None:
-        self.progress.trained += 1
-        self.progress.seconds += record.seconds
-        self._restoring.discard(record.training_id)
-        if record.seed == 0:
-            self.on_judged(record)
+    def _settle(self, work: Work) -> None:
+        """Account for the trainings that a worker has ended and that something waited for."""
+        needed = self._needed()
+        found = [self._record(name) for name in work.ids if name in needed]
+        ended = [record for record in found if record is not None]
+        for record in ended:
+            self.progress.trained += 1
+            self.progress.seconds += record.seconds
+            self._restoring.discard(record.training_id)
+            if record.seed == 0:
+                self.on_judged(record)
         for trial in list(self._open.values()):
-            if record.training_id in trial.missing:
-                trial.missing.discard(record.training_id)
-                self._decide(trial, [record])
+            own = [record for record in ended if record.training_id in trial.missing]
+            if own:
+                trial.missing.difference_update(record.training_id for record in own)
+                self._decide(trial, own)
         self._show()
 
     def _tell(self, trial: _OpenTrial) -> None:
@@ -345,10 +382,14 @@ class Conductor:
         self.progress.best = self.objectives.best
         self._show()
 
+    def _needed(self) -> set[str]:
+        """The trainings that a trial waits for, or that are made again."""
+        waited_for = (trial.missing for trial in self._open.values())
+        return self._restoring.union(*waited_for)
+
     def _drop_unneeded(self) -> None:
-        needed = {training_id for trial in self._open.values() for training_id in trial.missing}
-        needed |= self._restoring
-        self._queue = deque(work for work in self._queue if work.training.training_id in needed)
+        needed = self._needed()
+        self._queue = deque(work for work in self._queue if not needed.isdisjoint(work.ids))
 
     def _show(self) -> None:
         self.progress.running = len(self._running)

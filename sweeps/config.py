@@ -244,6 +244,7 @@ class SweepConfig(_Section):
     workers: int | None = _whole(None, 1)
     loggers: tuple[str, ...] = _ruled((), f"a list of {', '.join(LOGGERS)}")
     dtype: str = _named("float32", ("float32", "float64"))
+    replicates_together: bool = _ruled(True, "true or false")
 
     _check_dtype = field_validator("dtype")(one_of(("float32", "float64")))
     _check_storage = field_validator("storage", mode="before")(checked_storage)

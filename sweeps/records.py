@@ -28,9 +28,11 @@ class TrainingRecord:
     taken), ``train_loss`` (mean since the last entry; None at step 0), ``metric`` (on the
     validation part) and ``metric_error`` (its standard error over the validation sample).
     ``metric_test`` is the metric on the held-out part at the end; ``examples`` how many training
-    examples were seen, each as often as it was. A FAILED record has a
-    ``reason`` and the ``log_tail`` of what the training printed, and no figures. A PRUNED one has a
-    reason too, and of the history the evaluations by which it was judged.
+    examples were seen, each as often as it was. ``together`` is how many replicates took their
+    steps as one, of whose ``seconds`` this has its share, and ``apart`` why they didn't though they
+    were to. A FAILED record has a ``reason`` and the ``log_tail`` of what the training printed, and
+    no figures. A PRUNED one has a reason too, and of the history the evaluations by which it was
+    judged.
     """
 
     training_id: str
@@ -40,6 +42,8 @@ class TrainingRecord:
     trial: int
     runner: str
     seconds: float
+    together: int = 1
+    apart: str = ""
     parameters: int = 0
     steps: int = 0
     examples: int = 0
@@ -52,7 +56,7 @@ class TrainingRecord:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name in ("reason", "log_tail"):
+        for name in ("reason", "apart", "log_tail"):
             object.__setattr__(self, name, printable(getattr(self, name)))
 
     def metrics(self) -> list[float]:
@@ -71,6 +75,12 @@ def save(run: RunDirectory, record: TrainingRecord, trace: Trace | None = None) 
         trace.save(run.trace(record.training_id))
     write_json(run.record(record.training_id), asdict(record))
     run.checkpoint(record.training_id).unlink(missing_ok=True)
+
+
+def stored(run: RunDirectory, training_id: str) -> bool:
+    """Whether a training has ended, and its trace is there if it has one."""
+    record = load(run, training_id)
+    return record is not None and (record.state != "COMPLETE" or run.trace(training_id).exists())
 
 
 def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:

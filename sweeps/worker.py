@@ -10,34 +10,45 @@ import io
 import math
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweeps import records
 from sweeps.candidate import Training
+from sweeps.course import CheckpointError, TrainingError
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory
-from sweeps.training import CheckpointError, TrainingError, TrainingRun
+from sweeps.together import Member
+from sweeps.training import TrainingRun
 from trace_core import TraceError
 
 LOG_LINES = 60
 LOG_CHARACTERS = 10_000
 
 
-class _Tail(io.TextIOBase):
+Progress = TrainingRun | Member
+"""A training under way, or one that has ended among others."""
+
+
+class Tail(io.TextIOBase):
     """The end of what a training prints, which may be without end."""
 
     def __init__(self) -> None:
         self.text = ""
 
     def write(self, text: str) -> int:
+        """Add what was printed."""
         self.text = (self.text + text)[-LOG_CHARACTERS:]
         return len(text)
 
 
 class Worker:
-    """Trains one training in slices and stores its trace and record when it ends."""
+    """Trains one training in slices and stores its trace and record when it ends.
+
+    ``reports`` are epochs after which `report` tells of it, ``apart`` why it isn't trained together
+    with others, if it was to be.
+    """
 
     def __init__(
         self,
@@ -47,6 +58,7 @@ class Worker:
         trial: int,
         runner: str,
         reports: Sequence[int] = (),
+        apart: str = "",
     ) -> None:
         self._run = RunDirectory(run)
         self._training = Training.from_json(training)
@@ -56,7 +68,11 @@ class Worker:
         self._reports = reports
         self._reported = 0
         self._progress: TrainingRun | None = None
-        self._log = _Tail()
+        self._apart = apart
+        self._together = 1
+        self._log = Tail()
+        if apart:
+            self._log.write(f"trained apart from its other replicates: {apart}\n")
         self._started = time.monotonic()
         self.ended = False
 
@@ -64,22 +80,44 @@ class Worker:
         """Train for about ``seconds``, or to the end of an epoch that is to be reported; True once
         the training has ended and its record is stored.
         """
+
+        def train() -> Progress | None:
+            if self._progress is None:
+                self._progress = self._begin()
+            return self._progress if self._progress.advance(seconds, self._reports) else None
+
+        return self._store(train)
+
+    def conclude(self, member: Member, together: int, log: Tail) -> None:
+        """Store how the training ended among several ``together``, which have printed ``log``."""
+
+        def check() -> Progress:
+            if member.failed:
+                raise TrainingError(member.failed)
+            return member
+
+        self._together, self._log = together, log
+        self._started = time.monotonic() - member.seconds
+        self._store(check)
+
+    def _store(self, end: Callable[[], Progress | None]) -> bool:
+        """Store the training that ``end`` returns, or why it raised; None has not ended."""
+        trace = None
         with contextlib.redirect_stdout(self._log), contextlib.redirect_stderr(self._log):
             try:
-                if self._progress is None:
-                    self._progress = self._begin()
-                if not self._progress.advance(seconds, self._reports):
+                ended = end()
+                if ended is None:
                     return False
-                record, trace = self._finished(self._progress), self._progress.trace()
+                record, trace = self._finished(ended), ended.trace()
             except (TrainingError, TraceError) as error:
-                record, trace = self._failed(str(error)), None
+                record = self._failed(str(error))
             except KeyboardInterrupt:
                 raise
             # A user's model or task may raise anything, SystemExit too: its trial fails, and the
             # sweep goes on.
             except BaseException as error:
                 self._log.write("\n" + traceback.format_exc())
-                record, trace = self._failed(_words(error)), None
+                record = self._failed(words(error))
         records.save(self._run, record, trace)
         self._progress = None
         self.ended = True
@@ -97,7 +135,7 @@ class Worker:
 
     def save(self) -> None:
         """Checkpoint a training that is under way, so that stopping it costs nothing."""
-        if self._progress is not None and not self.ended:
+        if self._progress is not None:
             self._progress.save()
 
     def _begin(self) -> TrainingRun:
@@ -111,7 +149,7 @@ class Worker:
             checkpoint.unlink()
             return TrainingRun(self._training, checkpoint)
 
-    def _finished(self, progress: TrainingRun) -> TrainingRecord:
+    def _finished(self, progress: Progress) -> TrainingRecord:
         task = progress.task
         test, _ = progress.evaluate("test")
         baseline = float(task.baseline())
@@ -126,6 +164,8 @@ class Worker:
             trial=self._trial,
             runner=self._runner,
             seconds=progress.seconds,
+            together=self._together,
+            apart=self._apart,
             parameters=progress.parameters,
             steps=progress.step,
             examples=progress.examples,
@@ -146,12 +186,14 @@ class Worker:
             trial=self._trial,
             runner=self._runner,
             seconds=time.monotonic() - self._started,
+            together=self._together,
+            apart=self._apart,
             reason=reason,
             log_tail="\n".join(tail),
         )
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
     """An exception in a line; a user's exception may even raise when it is turned into text."""
     try:
         text = str(error).strip()

@@ -4,7 +4,7 @@ of single parameters that are kept there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -49,6 +49,7 @@ class Anchors:
         if followed.sharded and exact is None and not small:
             steps = ()
         self._followed = followed
+        self._every = every
         self.steps = tuple(sorted(set(steps)))
         keeps_copies = small if exact is None else exact
         self.exact = self.steps if keeps_copies else ()
@@ -88,6 +89,19 @@ class Anchors:
             sum(float((a - b).square_().sum()) for a, b in in_tiles(now, origin[position]))
             for origin in self.origins
         ]
+
+    def unread(
+        self, step: int, known: Collection[int], read: Sequence[Sequence[int]]
+    ) -> dict[int, list[float]]:
+        """Return the displacements of tensors that the observation of a step left alone, of those
+        ``known``, where they may not be what they were: the tensors may have moved at the steps
+        between two observations, and be NaN where an anchor is new.
+        """
+        stood_still = self._every == 1 and step not in self.exact
+        if stood_still or not self.origins or sum(map(len, read)) == len(known):
+            return {}
+        found = {position for positions in read for position in positions}
+        return {i: self.displacements(i) for i in known if i not in found}
 
     def weigh(self, position: int, importance: Iterable[Tensor]) -> None:
         """Take down the sum and the greatest of a tensor's importances at an anchor, given tile by

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,42 +18,22 @@ from trace_core.shards import counted_here, has_flat_parameters, is_sharded, loc
 from trace_core.trace import Trace
 
 _BRIEF = (torch.bfloat16, torch.float16)
+_gradient = attrgetter("grad")
 Kind = tuple[torch.Size, torch.dtype, torch.device, tuple[int, ...]]
 
 
 class Followed:
-    """The T parameter tensors of a model, tied ones once, by position.
-
-    A parameter with a master copy in ``masters`` (by name) is followed there. Frozen parameters
-    that aren't of floating point, as quantised weights are kept, are left out. Of a sharded model
-    (FSDP2's), this process's part is followed; what several processes hold, one of them follows.
-
-    Raises TraceError for a model that can't be traced. Warns where parameters of 16 bits have no
-    master copy.
+    """T tensors with their names, by position. Of sharded ones (FSDP2's), this process's part is
+    followed; what several processes hold, one of them follows.
     """
 
-    def __init__(self, model: nn.Module, masters: Mapping[str, Tensor] | None) -> None:
-        require_kind("model", model, nn.Module, "give the torch.nn.Module that is trained")
-        _require_no_flat_parameters(model)
-        masters = {} if masters is None else masters
-        require_kind("masters", masters, Mapping, "give {name of the parameter: tensor}")
-        named = {
-            name: tensor
-            for name, tensor in _named(model)
-            if tensor.is_floating_point() or tensor.requires_grad or name in masters
-        }
+    def __init__(self, named: Mapping[str, Tensor]) -> None:
         self.names = tuple(named)
-        for name, master in masters.items():
-            require_known(name, self.names, "parameter in masters")
-            require_kind(f"the master copy of parameter {name!r}", master, Tensor, "give a tensor")
-            if master.shape != named[name].shape:
-                raise TraceError(
-                    f"the master copy of parameter {name!r} has shape {tuple(master.shape)}; "
-                    f"the parameter has {tuple(named[name].shape)}"
-                )
-        self.tensors: tuple[Tensor, ...] = tuple({**named, **masters}.values())
-        self._require_traceable(named)
-        self.position_of = {id(tensor): i for i, tensor in enumerate(self.tensors)}
+        self.tensors: tuple[Tensor, ...] = tuple(named.values())
+        self.positions_of: dict[int, Sequence[int]] = {
+            id(tensor): (i,) for i, tensor in enumerate(self.tensors)
+        }
+        """Positions of what an optimiser steps, by the identity of its tensor."""
         self._sharded = [is_sharded(tensor) for tensor in self.tensors]
         self.sharded = any(self._sharded)
         self.elements = sum(tensor.numel() for tensor in self.tensors)
@@ -62,18 +44,37 @@ class Followed:
         ]
         """Elements of each tensor that are followed here."""
         self._kinds = [_kind(tensor) for tensor in self.tensors]
-        self._warn_of_rounding()
 
-    def _require_traceable(self, named: Mapping[str, Tensor]) -> None:
-        if not any(parameter.requires_grad for parameter in named.values()):
-            raise TraceError(
-                "the model has no trainable parameters; a trace needs one with requires_grad=True"
-            )
-        for name, tensor in zip(self.names, self.tensors, strict=True):
-            if not tensor.is_floating_point():
+    @classmethod
+    def of_model(cls, model: nn.Module, masters: Mapping[str, Tensor] | None) -> Followed:
+        """Follow the parameters of a model, tied ones once; one with a master copy in ``masters``
+        (by name) is followed there. Frozen parameters that aren't of floating point, as quantised
+        weights are kept, are left out.
+
+        Raises TraceError for a model that can't be traced. Warns where parameters of 16 bits have
+        no master copy.
+        """
+        require_kind("model", model, nn.Module, "give the torch.nn.Module that is trained")
+        _require_no_flat_parameters(model)
+        masters = {} if masters is None else masters
+        require_kind("masters", masters, Mapping, "give {name of the parameter: tensor}")
+        named = {
+            name: tensor
+            for name, tensor in _named(model)
+            if tensor.is_floating_point() or tensor.requires_grad or name in masters
+        }
+        for name, master in masters.items():
+            require_known(name, tuple(named), "parameter in masters")
+            require_kind(f"the master copy of parameter {name!r}", master, Tensor, "give a tensor")
+            if master.shape != named[name].shape:
                 raise TraceError(
-                    f"parameter {name!r} is {tensor.dtype}; only real floating-point is traced"
+                    f"the master copy of parameter {name!r} has shape {tuple(master.shape)}; "
+                    f"the parameter has {tuple(named[name].shape)}"
                 )
+        require_traceable(named, {**named, **masters})
+        found = cls({**named, **masters})
+        found._warn_of_rounding()
+        return found
 
     def _warn_of_rounding(self) -> None:
         brief = [
@@ -95,6 +96,15 @@ class Followed:
         """Return this process's part of a tensor: the whole, unless it is sharded."""
         tensor = self.tensors[position]
         return local_part(tensor) if self._sharded[position] else tensor
+
+    def may_move(self, position: int) -> bool:
+        """Whether an optimiser may move a tensor: not if frozen, without a gradient."""
+        tensor = self.tensors[position]
+        return tensor.requires_grad or tensor.grad is not None
+
+    def gradients(self, tensors: Sequence[Tensor]) -> list[Any]:
+        """Return the gradients of tensors that are not sharded, None where there is none."""
+        return list(map(_gradient, tensors))
 
     def gradient(self, position: int) -> Tensor | None:
         """Return this process's part of a tensor's gradient.
@@ -134,6 +144,21 @@ class Followed:
                 f"parameter {self.names[position]!r} is {_describe(kind)} at step {step} and was "
                 f"{_describe(self._kinds[position])} when the tracer was made; make the tracer "
                 f"after such changes"
+            )
+
+
+def require_traceable(parameters: Mapping[str, Tensor], followed: Mapping[str, Tensor]) -> None:
+    """Raise TraceError if none of a model's parameters is trainable, or one of the tensors that are
+    followed is not of real floating-point numbers.
+    """
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        raise TraceError(
+            "the model has no trainable parameters; a trace needs one with requires_grad=True"
+        )
+    for name, tensor in followed.items():
+        if not tensor.is_floating_point():
+            raise TraceError(
+                f"parameter {name!r} is {tensor.dtype}; only real floating-point is traced"
             )
 
 

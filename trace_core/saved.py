@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from trace_core.errors import TraceError, whole_number
 from trace_core.recording import Recording
-from trace_core.statistics import IntArray, Statistic
-from trace_core.storage import from_arrays
+from trace_core.statistics import STATISTICS_VERSION, IntArray, Statistic
+from trace_core.storage import from_arrays, to_arrays
 from trace_core.trace import Trace
 
 if TYPE_CHECKING:
@@ -25,26 +26,55 @@ PARTS = ("anchors", "arrays", "identity", "source", "step")
 
 @dataclass(frozen=True)
 class Saved:
-    """Where a tracer goes on from."""
+    """Where the trace of a model stands, and goes on from."""
 
     step: int
     recording: Recording
     anchors: Anchors
     source: Source
 
+    def state(self, histogram_every: int) -> dict[str, Any]:
+        """Return it as a state: tensors and primitives alone."""
+        arrays = to_arrays(self.recording.trace())
+        return {
+            "identity": self._identity(histogram_every),
+            "step": self.step,
+            "arrays": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
+            "anchors": self.anchors.state_dict(),
+            "source": self.source.state_dict(),
+        }
 
-def read_saved(
+    def read(self, state: object, histogram_every: int, followed: Followed) -> Saved:
+        """Return what a state holds for the same model, with the same settings; this one stays as
+        it is.
+
+        Raises TraceError if it was made for other parameters or with other settings, or is damaged.
+        """
+        identity = self._identity(histogram_every)
+        return _read_saved(state, identity, followed, self.anchors, self.source)
+
+    def _identity(self, histogram_every: int) -> dict[str, Any]:
+        start = self.recording.trace()
+        return {
+            "statistics_version": STATISTICS_VERSION,
+            "tensors": list(start.tensors),
+            "layers": list(start.layers),
+            "sizes": start.sizes.tolist(),
+            "importance": start.importance,
+            "every": start.every,
+            "histogram_every": histogram_every,
+            "anchors": list(self.anchors.exact),
+            "sketched": list(self.anchors.sketched),
+        }
+
+
+def _read_saved(
     state: object,
     identity: Mapping[str, Any],
     followed: Followed,
     anchors: Anchors,
     source: Source,
 ) -> Saved:
-    """Return what a state holds for a tracer with this identity, these anchors and this source,
-    which stay as they are.
-
-    Raises TraceError if it was made for other parameters or with other settings, or is damaged.
-    """
     if not isinstance(state, dict) or not set(state) >= set(PARTS):
         raise TraceError(f"not the state of a tracer: it must be a dict with {', '.join(PARTS)}")
     with _part("identity"):

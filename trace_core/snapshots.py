@@ -30,8 +30,7 @@ class Snapshots:
 
         Raises TraceError if a tensor is not of the shape, dtype and device that it was.
         """
-        tensors = self._followed.tensors
-        moving = [i for i in positions if tensors[i].requires_grad or tensors[i].grad is not None]
+        moving = [position for position in positions if self._followed.may_move(position)]
         if not moving:
             return []
         for position in moving:

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -19,11 +18,10 @@ from trace_core.hooks import StepHooks, uncompiled
 from trace_core.importance import Probe
 from trace_core.observation import Observation
 from trace_core.recording import Recording
-from trace_core.saved import read_saved
+from trace_core.saved import Saved
 from trace_core.snapshots import Snapshots
 from trace_core.sources import OtherSource, source
-from trace_core.statistics import STATISTICS_VERSION, FloatArray, Statistic, first_defined
-from trace_core.storage import to_arrays
+from trace_core.statistics import FloatArray, Statistic, first_defined
 from trace_core.trace import Trace
 from trace_core.watched import Watched
 
@@ -76,7 +74,7 @@ class Tracer:
         masters: Mapping[str, Tensor] | None = None,
         on_observation: Callable[[Observation], None] | None = None,
     ) -> None:
-        self._followed = Followed(model, masters)
+        self._followed = Followed.of_model(model, masters)
         self._every = every = whole_number("every", every, 1)
         self._source = source(importance, model, probe, every, sharded=self._followed.sharded)
         if histogram_every is None:
@@ -203,8 +201,9 @@ class Tracer:
         self._opened = False
         self._observed += 1
         rates = first_defined([watched.learning_rates for watched in self._watched])
-        row = step, rates, self._histogram, self._displaced_unread(step)
-        self._staged.append(row)
+        read = [watched.read_last for watched in self._watched]
+        unread = self._anchors.unread(step, self._snapshots.before, read)
+        self._staged.append((step, rates, self._histogram, unread))
         if self._on_observation is not None:
             self._reporting = True
             try:
@@ -231,20 +230,6 @@ class Tracer:
                     for part in parts:
                         part.statistics[row][:, _IMPORTANCE] = np.nan
         self._recording.extend(steps, learning_rates, with_histogram, displacements, parts)
-
-    def _displaced_unread(self, step: int) -> dict[int, list[float]]:
-        """Return the displacements of tensors that the observation of a step left alone, where they
-        may not be what they were: the tensors may have moved at the steps between two observations,
-        and be NaN where an anchor is new.
-        """
-        known = self._snapshots.before
-        stood_still = self._every == 1 and step not in self._anchors.exact
-        if stood_still or not self._anchors.origins:
-            return {}
-        if sum(len(watched.read_last) for watched in self._watched) == len(known):
-            return {}
-        read = {position for watched in self._watched for position in watched.read_last}
-        return {i: self._anchors.displacements(i) for i in known if i not in read}
 
     def _observe(self) -> Observation:
         return Observation.last_of(self.recorded(self._step - self._every))
@@ -328,28 +313,8 @@ class Tracer:
         if self._stepped:
             self._close_round()
         self._flush()
-        arrays = to_arrays(self._recording.trace())
-        return {
-            "identity": self._identity(),
-            "step": self._step,
-            "arrays": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
-            "anchors": self._anchors.state_dict(),
-            "source": self._source.state_dict(),
-        }
-
-    def _identity(self) -> dict[str, Any]:
-        start = self._recording.trace()
-        return {
-            "statistics_version": STATISTICS_VERSION,
-            "tensors": list(start.tensors),
-            "layers": list(start.layers),
-            "sizes": start.sizes.tolist(),
-            "importance": start.importance,
-            "every": self._every,
-            "histogram_every": self._histogram_every,
-            "anchors": list(self._anchors.exact),
-            "sketched": list(self._anchors.sketched),
-        }
+        now = Saved(self._step, self._recording, self._anchors, self._source)
+        return now.state(self._histogram_every)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned, before the next step.
@@ -358,7 +323,8 @@ class Tracer:
         tracer's, or is damaged; the tracer then goes on as if it had never been given.
         """
         # What may refuse the state comes first: a refused one changes nothing.
-        saved = read_saved(state, self._identity(), self._followed, self._anchors, self._source)
+        now = Saved(self._step, self._recording, self._anchors, self._source)
+        saved = now.read(state, self._histogram_every, self._followed)
         self._anchors, self._source = saved.anchors, saved.source
         self._recording = saved.recording
         self._step = saved.step

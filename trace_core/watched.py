@@ -26,7 +26,7 @@ from trace_core.statistics import FloatArray
 PLANS = 8
 """Most plans of the compiled pass that are kept, each for another set of tensors with gradients."""
 _NEVER = -1
-_gradient, _version = attrgetter("grad"), attrgetter("_version")
+_version = attrgetter("_version")
 
 
 class Watched:
@@ -107,12 +107,12 @@ class Watched:
     @property
     def owns(self) -> bool:
         """Whether any of the model's parameters is its, be this process's part of it empty."""
-        known = self._followed.position_of
+        known = self._followed.positions_of
         return any(id(tensor) in known for group in self._groups for tensor in group)
 
     def _positions_of(self, tensors: Sequence[Tensor]) -> list[int]:
-        known, sizes = self._followed.position_of, self._followed.sizes
-        positions = [known[id(tensor)] for tensor in tensors if id(tensor) in known]
+        known, sizes = self._followed.positions_of, self._followed.sizes
+        positions = [position for tensor in tensors for position in known.get(id(tensor), ())]
         return [position for position in positions if sizes[position]]
 
     def skipped(self) -> bool:
@@ -189,7 +189,7 @@ class Watched:
         if self._plan is None or self._followed.sharded:
             return False
         positions, moving = self.positions, self._tensors
-        gradients = list(map(_gradient, moving))
+        gradients = self._followed.gradients(moving)
         present = list(map(is_not, gradients, repeat(None)))
         if not all(present):
             positions, moving, gradients = (

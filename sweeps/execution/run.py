@@ -78,12 +78,12 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         self._take(config)
 
     def _take(self, config: dict[str, Any]) -> None:
-        from sweeps.worker import Worker
+        from sweeps.group import Group
 
-        self._worker = Worker(
+        self._worker = Group(
             Path(config["run"]),
-            config["training"],
-            config["training_id"],
+            config["trainings"],
+            config["training_ids"],
             config["trial"],
             self.trial_id,
             config["reports"],
@@ -151,8 +151,8 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         if work is None:
             return None
         return {
-            "training": work.training.to_json(),
-            "training_id": work.training.training_id,
+            "trainings": [training.to_json() for training in work.trainings],
+            "training_ids": work.ids,
             "trial": work.trial,
             "reports": work.reports,
         }
@@ -270,7 +270,9 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         if self._pruning is None or not report:
             return False
         self._seen.setdefault(trial.trial_id, []).append(report)
-        if not self._pruning.stops(trial.config["training_id"], report["epoch"], report["metric"]):
+        if not self._pruning.stops(
+            trial.config["training_ids"][0], report["epoch"], report["metric"]
+        ):
             return False
         self._conductor.pruned(trial.trial_id, self._seen.pop(trial.trial_id))
         return True

@@ -20,6 +20,7 @@ from benchmarks import (
     replays,
     start,
     timing,
+    together,
     trainings,
 )
 from trace_core import kernel
@@ -140,6 +141,14 @@ def test_replays(monkeypatch: pytest.MonkeyPatch) -> None:
         for sampler, trials in (("random", "4"), ("tpe", "14"))
         for storage in replays.STORAGES
     ]
+
+
+def test_together() -> None:
+    cases = [("mlp", {"hidden": 4, "depth": 1}), ("cnn", {"channels": 2, "depth": 1})]
+    (_, *mlp), (_, *cnn) = cells(together.table(cases, blocks=2, block_seconds=1e-4))
+    assert mlp[-1] == "yes"
+    assert cnn[-1] == "no: convolution is no faster together"
+    assert all(re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d–\d+\.\d\d\)", cell) for cell in mlp[1:-1])
 
 
 def test_results_are_written_when_all_their_parts_were_run(

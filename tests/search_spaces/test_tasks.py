@@ -187,6 +187,29 @@ def test_losses() -> None:
     assert loss.item() == 2.5
 
 
+@pytest.mark.parametrize("name", ["digits", "diabetes"])
+def test_losses_of_several_models_are_those_of_each(name: str) -> None:
+    task = get_task(name)
+    targets = torch.from_numpy(task.data().train.targets[:30])
+    targets = torch.stack([targets[:10], targets[10:20], targets[20:]]).double()
+    if task.kind == "classification":
+        targets = targets.long()
+    outputs = torch.randn(3, 10, task.shape.outputs, dtype=torch.float64)
+    each = torch.stack([task.loss(*pair) for pair in zip(outputs, targets, strict=True)])
+    torch.testing.assert_close(task.losses(outputs, targets), each, rtol=1e-14, atol=0)
+
+
+def test_a_loss_of_ones_own_is_the_one_that_several_models_get() -> None:
+    class Own(ClassificationTask):
+        def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return 2 * super().loss(outputs, targets)
+
+    task = Own("own", get_task("digits").shape, get_task("digits").data)
+    outputs, targets = torch.randn(2, 5, 10), torch.randint(10, (2, 5))
+    each = [task.loss(*pair) for pair in zip(outputs, targets, strict=True)]
+    torch.testing.assert_close(task.losses(outputs, targets), torch.stack(each))
+
+
 def test_an_unknown_task() -> None:
     with pytest.raises(SpaceError, match=r"unknown task 'digit'; valid: digits.*Did you mean dig"):
         get_task("digit")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.candidate import Training
-from sweeps.conductor import Conductor, Progress
+from sweeps.conductor import Conductor, Progress, Work
 from sweeps.config import SweepConfig
+from sweeps.group import Group
 from sweeps.ledger import ledger_table
 from sweeps.objectives import Objectives
 from sweeps.run_directory import RunDirectory
@@ -56,6 +57,12 @@ def make(run: RunDirectory, training: Training, trial: int = 0, runner: str = "a
     Worker(run.path, training.to_json(), training.training_id, trial, runner).advance(1e9)
 
 
+def make_all(run: RunDirectory, work: Work, runner: str = "a") -> None:
+    """Train what a worker is given to the end, and store what became of it."""
+    texts = [training.to_json() for training in work.trainings]
+    assert Group(run.path, texts, work.ids, work.trial, runner).advance(1e9)
+
+
 def work_off(run: RunDirectory, config: SweepConfig, at_most: int = 10**6) -> Conductor:
     """Take over and train, up to ``at_most`` trainings."""
     conducting = conductor(run, config)
@@ -64,7 +71,7 @@ def work_off(run: RunDirectory, config: SweepConfig, at_most: int = 10**6) -> Co
         work = conducting.next(f"runner{count}")
         if work is None:
             break
-        make(run, work.training, work.trial, f"runner{count}")
+        make_all(run, work, f"runner{count}")
         conducting.ended(f"runner{count}")
     conducting.study.flush()
     return conducting

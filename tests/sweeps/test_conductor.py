@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from inprocess import conductor, ledger, make, prepared, work_off
+from inprocess import conductor, ledger, make, make_all, prepared, work_off
 
 from sweeps import records
 from sweeps.candidate import Candidate, Training
@@ -75,7 +75,7 @@ def test_a_training_in_flight_is_waited_for(tmp_path: Path) -> None:
     while len(conducting.study) < 3:
         assert conducting.next("b") is None
     assert not conducting.complete
-    make(run, work.training, work.trial)
+    make_all(run, work)
     conducting.ended("a")
     assert conducting.complete
     conducting.study.flush()
@@ -109,13 +109,13 @@ def test_a_worker_that_dies_is_a_failed_record_with_its_message(tmp_path: Path) 
     work = conducting.next("a")
     assert work is not None
     conducting.ended("a")
-    assert not run.record(work.training.training_id).exists()
+    assert not run.record(work.ids[0]).exists()
     conducting.died("a", "Traceback\nOut of memory")
     conducting.study.flush()
     trial = read_trials(run)[0]
     assert trial.state == "FAILED"
     assert "the worker process died: Out of memory" in trial.details["reason"]
-    record = records.load(run, work.training.training_id)
+    record = records.load(run, work.ids[0])
     assert record is not None
     assert record.log_tail == "Traceback\nOut of memory"
 
@@ -125,7 +125,7 @@ def test_a_worker_that_dies_after_its_record_counts_as_finished(tmp_path: Path) 
     conducting = conductor(run, config)
     work = conducting.next("a")
     assert work is not None
-    make(run, work.training, work.trial)
+    make_all(run, work)
     conducting.died("a", "killed")
     conducting.ended("a")
     conducting.study.flush()

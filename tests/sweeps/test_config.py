@@ -469,6 +469,7 @@ def test_defaults() -> None:
         "workers": None,
         "loggers": [],
         "dtype": "float32",
+        "replicates_together": True,
     }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import wandb
 from click.testing import CliRunner
-from inprocess import ledger, make, prepared, work_off
+from inprocess import ledger, make_all, prepared, work_off
 from mlflow.tracking import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
@@ -438,11 +438,7 @@ def test_trials_are_logged_once_the_study_has_stored_them(
         )
         work = conducting.next("a")
         assert work is not None
-        make(run, work.training, work.trial, "a")
-        conducting.ended("a")
-        work = conducting.next("a")
-        assert work is not None
-        make(run, work.training, work.trial, "a")
+        make_all(run, work)
         conducting.ended("a")
         stored = sum(trial.state != "INTERRUPTED" for trial in read_trials(run))
         assert len(Marker(run.logged("tensorboard")).ended) <= stored == 0

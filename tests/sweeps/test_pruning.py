@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from inprocess import conductor, ledger, make, prepared, small
+from inprocess import conductor, ledger, make_all, prepared, small
 
 from sweeps import records
 from sweeps.config import PrunerSettings, SweepConfig
@@ -100,15 +100,15 @@ def test_the_other_replicates_follow_a_first_that_was_not_pruned(tmp_path: Path)
     conducting.on_judged = judged.append
     first = conducting.next("a")
     assert first is not None
-    make(run, first.training, first.trial, "a")
+    assert [training.seed for training in first.trainings] == [0]
+    make_all(run, first, "a")
     conducting.ended("a")
-    others = [conducting.next("b"), conducting.next("c")]
-    assert [work.training.seed for work in others if work is not None] == [1, 2]
-    assert [work.reports for work in others if work is not None] == [(), ()]
-    for work, runner in zip(others, "bc", strict=True):
-        assert work is not None
-        make(run, work.training, 0, runner)
-        conducting.ended(runner)
+    others = conducting.next("b")
+    assert others is not None
+    assert [training.seed for training in others.trainings] == [1, 2]
+    assert others.reports == ()
+    make_all(run, others, "b")
+    conducting.ended("b")
     assert conducting.complete
     assert [record.seed for record in judged] == [0]
     assert list(conducting.judged()) == judged
@@ -204,9 +204,9 @@ def test_a_sweep_ends_when_enough_was_trained(tmp_path: Path) -> None:
     spent = 0.0
     while (work := conducting.next("a")) is not None:
         assert spent < 0.2
-        make(run, work.training, work.trial, "a")
+        make_all(run, work)
         conducting.ended("a")
-        record = records.load(run, work.training.training_id)
+        record = records.load(run, work.ids[0])
         assert record is not None
         spent += record.seconds
     assert spent >= 0.2

@@ -13,8 +13,9 @@ from inprocess import make
 from search_spaces import architecture_names, get_architecture
 from sweeps import records, training
 from sweeps.candidate import Candidate, Training
+from sweeps.course import CheckpointError
 from sweeps.run_directory import RunDirectory
-from sweeps.training import CheckpointError, TrainingRun
+from sweeps.training import TrainingRun
 from trace_core import Trace
 
 

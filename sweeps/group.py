@@ -1,0 +1,146 @@
+"""The trainings of one model in one worker: as one where the model allows it, else one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeps import records
+from sweeps.candidate import Training
+from sweeps.course import CheckpointError, Course
+from sweeps.run_directory import RunDirectory
+from sweeps.stacking import ApartError, require_stackable
+from sweeps.together import StackedRun
+from sweeps.worker import Tail, Worker, words
+
+
+class Group:
+    """Trains the replicates of a model in slices, and stores of each what became of it.
+
+    ``trainings`` and ``training_ids`` are those of all replicates that belong together: their
+    figures then are the same whether or not some are stored already. Those are left as they are.
+    One by one, none is begun after one that failed, which decides the model's trials. `report`
+    tells of one that is by itself, after the epochs in ``reports``.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        trainings: Sequence[str],
+        training_ids: Sequence[str],
+        trial: int,
+        runner: str,
+        reports: Sequence[int] = (),
+    ) -> None:
+        self._path, self._trial, self._runner = run, trial, runner
+        self._reports = reports
+        self._run = RunDirectory(run)
+        self._trainings = dict(zip(training_ids, trainings, strict=True))
+        self._log = Tail()
+        self._apart: str | None = "" if len(trainings) == 1 else None
+        """Why they are trained one by one; None while they aren't."""
+        self._together: StackedRun | None = None
+        self._worker: Worker | None = None
+        self.ended = False
+
+    def advance(self, seconds: float) -> bool:
+        """Train for about ``seconds``; True once all have ended and their records are stored."""
+        deadline = time.monotonic() + seconds
+        while not self.ended:
+            left = max(0.0, deadline - time.monotonic())
+            self.ended = (
+                self._advance_together(left) if self._apart is None else self._advance_one(left)
+            )
+            if self._reports or time.monotonic() >= deadline:
+                break
+        return self.ended
+
+    def report(self) -> dict[str, Any] | None:
+        """An evaluation that is to be reported and was not, with the seconds so far."""
+        return None if self._worker is None else self._worker.report()
+
+    def save(self) -> None:
+        """Checkpoint what is under way, so that stopping it costs nothing."""
+        for progress in (self._together, self._worker):
+            if progress is not None:
+                progress.save()
+
+    # ---- as one
+
+    @property
+    def _checkpoint(self) -> Path:
+        first = next(iter(self._trainings))
+        return self._run.checkpoint(f"{first}-and-{len(self._trainings) - 1}")
+
+    def _advance_together(self, seconds: float) -> bool:
+        with contextlib.redirect_stdout(self._log), contextlib.redirect_stderr(self._log):
+            try:
+                if self._together is None:
+                    self._together = self._begin()
+                if not self._together.advance(seconds):
+                    return False
+                members = self._together.members()
+            except KeyboardInterrupt:
+                raise
+            except ApartError as error:
+                self._part(str(error))
+                return False
+            # Whatever a user's code raises for all of them may be the fault of one, or of the way.
+            except BaseException as error:
+                self._part(f"trained together, they failed: {words(error)}")
+                return False
+        for (name, training), member in zip(self._trainings.items(), members, strict=True):
+            if not records.stored(self._run, name):
+                worker = Worker(self._path, training, name, self._trial, self._runner)
+                worker.conclude(member, len(members), self._log)
+        self._together = None
+        self._checkpoint.unlink(missing_ok=True)
+        return True
+
+    def _begin(self) -> StackedRun:
+        trainings = [Training.from_json(training) for training in self._trainings.values()]
+        if [training.training_id for training in trainings] != list(self._trainings):
+            raise ApartError("the code of its model or task changed")
+        checkpoint = self._checkpoint
+        if checkpoint.exists():
+            try:
+                return StackedRun(trainings, checkpoint)
+            except CheckpointError as error:
+                self._log.write(f"started anew, since the checkpoint can't be used: {error}\n")
+                checkpoint.unlink()
+        course = Course(trainings[0].candidate)
+        require_stackable(course, [training.seed for training in trainings])
+        return StackedRun(trainings, checkpoint)
+
+    def _part(self, reason: str) -> None:
+        self._apart = reason
+        self._together = None
+        self._checkpoint.unlink(missing_ok=True)
+
+    # ---- one by one
+
+    def _advance_one(self, seconds: float) -> bool:
+        if self._worker is None:
+            for name, training in self._trainings.items():
+                record = records.load(self._run, name)
+                if record is not None and record.state != "COMPLETE":
+                    return True
+                if not records.stored(self._run, name):
+                    self._worker = Worker(
+                        self._path,
+                        training,
+                        name,
+                        self._trial,
+                        self._runner,
+                        self._reports,
+                        self._apart or "",
+                    )
+                    break
+            else:
+                return True
+        if self._worker.advance(seconds):
+            self._worker = None
+        return False
