@@ -88,7 +88,8 @@ def test_a_sweep_under_way_is_read_anew_each_time(tmp_path: Path) -> None:
     sweep = sweeps.load(run.path)
     assert (sweep.state, len(sweep.trials)) == ("interrupted", 0)
     assert "holds no trial" in sweep._repr_html_()
-    work_off(run, config, at_most=5)
+    conducting = work_off(run, config, at_most=2)
+    assert conducting.next("under way") is not None
     with run.driving():
         assert (sweep.state, sweep.complete) == ("running", False)
     assert sweep.state == "interrupted"
