@@ -21,7 +21,7 @@ from optuna.samplers import (
 from search_spaces import Choice, Grid, Space
 from sweeps.config import SweepConfig
 from sweeps.config_selection import shared_numbers
-from sweeps.selection.storage import quiet
+from sweeps.selection.storage import be_quiet
 from sweeps.selection.whole_space import Completed, LowDiscrepancy, WholeSpace, penalised
 
 
@@ -59,10 +59,10 @@ class Samplers:
 
     def for_trial(self, number: int) -> BaseSampler:
         """The sampler for the trial of this number."""
-        with quiet():
-            made = self._made(number)
-            given = self._point(number)
-            return PartialFixedSampler(given, made) if given else made
+        be_quiet()
+        made = self._made(number)
+        given = self._point(number)
+        return PartialFixedSampler(given, made) if given else made
 
     def _point(self, number: int) -> dict[str, Any]:
         if self._grid is not None:

@@ -64,15 +64,15 @@ def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without Optuna's log, and its word that an interface may still change."""
+def be_quiet() -> None:
+    """Do without Optuna's log from now on, and its word that an interface may still change."""
     # Setting it clears what all loggers have cached, which is felt where it is done for each trial.
     if optuna.logging.get_verbosity() != optuna.logging.ERROR:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
+    # Not for a while only: putting filters back undoes what other threads set meanwhile.
+    ours = ("ignore", None, optuna.exceptions.ExperimentalWarning, None, 0)
+    if ours not in warnings.filters:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
 
 
 @contextlib.contextmanager
@@ -81,7 +81,8 @@ def reading(run: RunDirectory, place: Place) -> Iterator[BaseStorage]:
 
     Raises RunDirectoryError if it is damaged, ConnectionError if it can't be reached.
     """
-    with quiet(), guarded(run, place):
+    be_quiet()
+    with guarded(run, place):
         if place.storage == JOURNAL:
             yield JournalStorage(JournalFileBackend(str(run.journal)))
             return
@@ -102,7 +103,8 @@ class Writing:
         self._journal: BatchedJournal | None = None
         self.storage: BaseStorage
         self._place = place
-        with quiet(), guarded(run, place):
+        be_quiet()
+        with guarded(run, place):
             if place.storage == JOURNAL:
                 repair_journal(run.journal)
                 self._journal = BatchedJournal(run.journal)

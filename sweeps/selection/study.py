@@ -25,7 +25,7 @@ from sweeps.config import SweepConfig
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 from sweeps.selection.place import keep_place, new_place, place_of
 from sweeps.selection.samplers import Samplers
-from sweeps.selection.storage import Writing, guarded, quiet, reading
+from sweeps.selection.storage import Writing, be_quiet, guarded, reading
 from sweeps.selection.whole_space import distribution
 
 DETAILS = "tracerank"
@@ -124,7 +124,8 @@ class Study:
         place = place_of(run, config) or new_place(config)
         self._writing = Writing(run, place)
         keep_place(run, place)
-        with quiet(), guarded(run, place):
+        be_quiet()
+        with guarded(run, place):
             self._study = optuna.create_study(
                 storage=self._writing.storage,
                 study_name=place.study,
