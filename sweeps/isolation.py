@@ -91,6 +91,8 @@ class Process:
             except Exception as error:
                 return f"what the training changed can't be put back: {error}"
         gc.collect()
+        # What is alive now stays: looking through it each time takes as long as short trainings do.
+        gc.freeze()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             reason = _clear_cuda()
             if reason:
@@ -125,10 +127,9 @@ class _UserModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             if name not in self._read:
                 spec = getattr(module, "__spec__", None)
                 if spec is None or not self._is_users(spec):
+                    self._there.add(name)
                     continue
                 code = spec.loader.get_code(name)
-                if code is None:
-                    continue
                 self._read[name] = code, spec
             del sys.modules[name]
 
