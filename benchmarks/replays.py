@@ -30,7 +30,7 @@ from sweeps.objectives import Objectives
 from sweeps.records import EARLIER
 from sweeps.run_directory import RunDirectory
 from sweeps.selection import Study
-from sweeps.selection.storage import quiet
+from sweeps.selection.storage import be_quiet
 from sweeps.selection.study import suggest
 from sweeps.sweep import create
 from sweeps.worker import Worker
@@ -119,16 +119,16 @@ def _row(folder: Path, trained: RunDirectory, sampler: str, storage: str, trials
 
 def _alone(folder: Path, sampler: str, storage: str, config: SweepConfig) -> optuna.Study:
     """A study of Optuna's own, with one sampler for all trials."""
-    with quiet():
-        return optuna.create_study(
-            storage=f"sqlite:///{folder}/alone.db"
-            if storage == "sqlite"
-            else JournalStorage(JournalFileBackend(str(folder / "alone.journal"))),
-            sampler=RandomSampler(seed=0)
-            if sampler == "random"
-            else TPESampler(seed=0, multivariate=True, group=True, constant_liar=True),
-            directions=config.directions(),
-        )
+    be_quiet()
+    return optuna.create_study(
+        storage=f"sqlite:///{folder}/alone.db"
+        if storage == "sqlite"
+        else JournalStorage(JournalFileBackend(str(folder / "alone.journal"))),
+        sampler=RandomSampler(seed=0)
+        if sampler == "random"
+        else TPESampler(seed=0, multivariate=True, group=True, constant_liar=True),
+        directions=config.directions(),
+    )
 
 
 def _trained(path: Path) -> RunDirectory:

@@ -156,7 +156,8 @@ def worker_count(workers: int | None, settings: SweepConfig) -> int:
     Raises ConfigError for what is no such number.
     """
     if workers is None:
-        return settings.workers or len(os.sched_getaffinity(0))
+        cpus = len(os.sched_getaffinity(0))
+        return settings.workers or max(1, cpus // settings.resources.cpus)
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST:
         rule = "must be an integer of at least 1"
         raise ConfigError("arguments", [f"workers: got {shown(workers)}; {rule}"])

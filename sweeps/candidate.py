@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,9 @@ class Candidate:
     """A model: a training less its seed.
 
     ``settings`` are the architecture's, complete. ``momentum`` is 0 unless the optimiser is sgd.
-    ``importance``, ``every`` and ``histograms`` are the tracer's settings. α is no part of it.
+    ``importance``, ``every`` and ``histograms`` are the tracer's settings. It trains with so many
+    ``threads`` on its ``device``, cpu or cuda, since figures differ by these in their last digits.
+    α is no part of it.
     """
 
     task: str
@@ -37,6 +39,8 @@ class Candidate:
     importance: str
     every: int
     histograms: int
+    threads: int = 1
+    device: str = "cpu"
 
     @classmethod
     def from_parameters(
@@ -81,6 +85,8 @@ class Candidate:
             importance=config.tracer.importance,
             every=config.tracer.every,
             histograms=config.tracer.histograms,
+            threads=config.resources.cpus,
+            device="cuda" if config.resources.gpus else "cpu",
         )
         return candidate, drawn["alpha"]
 
@@ -88,8 +94,9 @@ class Candidate:
     def from_dict(cls, data: Mapping[str, Any]) -> Candidate:
         """The candidate that `to_dict` gave. Raises SpaceError if a field is missing or unknown."""
         names = {field.name for field in fields(cls)}
-        if set(data) != names:
-            wrong = sorted(set(data) ^ names)
+        required = {field.name for field in fields(cls) if field.default is MISSING}
+        if not required <= set(data) <= names:
+            wrong = sorted(set(data) - names or required - set(data))
             raise SpaceError(f"candidate: missing or unknown fields {', '.join(wrong)}")
         return cls(**data)
 
@@ -109,11 +116,15 @@ class Candidate:
         """Everything that determines this model's trainings, except the seed, as plain data.
 
         Besides the fields: the version of the statistics, and the hash of the user's code where
-        task or architecture are named by import path. Momentum is in it only where sgd uses it.
+        task or architecture are named by import path. Momentum is in it only where sgd uses it,
+        threads and device where they are not the usual ones.
         """
         identity = self.to_dict()
         if self.optimizer != "sgd":
             del identity["momentum"]
+        for name, usual in (("threads", 1), ("device", "cpu")):
+            if identity[name] == usual:
+                del identity[name]
         named = sorted(path for path in (self.task, self.architecture) if is_import_path(path))
         return {
             **identity,

@@ -133,6 +133,7 @@ class PrunerSettings(_Section):
         return tuple(found)
 
 
+_GPUS_RULE = "a number from 0 to 1, or a whole number above"
 _DURATION_RULE = "seconds above 0, or a time such as 90s, 10m, 1h30m"
 
 
@@ -157,6 +158,23 @@ class LimitSettings(_Section):
 
     wall_time: _Seconds | None = _ruled(None, _DURATION_RULE)
     training_time: _Seconds | None = _ruled(None, _DURATION_RULE)
+
+
+class ResourceSettings(_Section):
+    """What a training takes of a machine: ``cpus``, as many threads too, and ``gpus`` or a part of
+    one, on which it runs then.
+    """
+
+    cpus: int = _whole(1, 1, 1024)
+    gpus: float = _ruled(0.0, _GPUS_RULE)
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _check_gpus(cls, value: Any) -> float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and (0 <= value <= 1 or (value <= 1024 and value == int(value))):
+            return float(value)
+        raise ValueError(f"got {shown(value)}; must be {_GPUS_RULE}")
 
 
 class RankingSettings(_Section):
@@ -243,6 +261,7 @@ class SweepConfig(_Section):
     )
     workers: int | None = _whole(None, 1)
     loggers: tuple[str, ...] = _ruled((), f"a list of {', '.join(LOGGERS)}")
+    resources: ResourceSettings = _ruled(ResourceSettings(), "a mapping with cpus and gpus")
     dtype: str = _named("float32", ("float32", "float64"))
     replicates_together: bool = _ruled(True, "true or false")
 

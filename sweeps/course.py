@@ -34,6 +34,11 @@ class Course:
 
     def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
+        self.device = torch.device(candidate.device)
+        if candidate.device == "cuda" and not torch.cuda.is_available():
+            raise TrainingError(
+                "resources.gpus asks for a GPU, and PyTorch sees none here: is it built for CUDA?"
+            )
         self.task = get_task(candidate.task)
         data = self.task.data()
         self.dtype: torch.dtype = getattr(torch, candidate.dtype)
@@ -59,7 +64,7 @@ class Course:
         """
         candidate = self.candidate
         reset_modes()
-        torch.set_num_threads(1)
+        torch.set_num_threads(candidate.threads)
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002  (a user's builder may draw from it)
@@ -68,7 +73,7 @@ class Course:
         )
         reset_modes()
         initialise(model, candidate.init)
-        return model.to(self.dtype)
+        return model.to(self.device, self.dtype)
 
     def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The candidate's optimiser over those of the parameters that are trainable."""
@@ -89,7 +94,19 @@ class Course:
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """The order in which the training examples come in an epoch: (size,) int64."""
-        return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(self.size))
+        order = np.random.default_rng([seed, epoch]).permutation(self.size)
+        return torch.from_numpy(order).to(self.device)
+
+    def generators(self) -> list[Tensor]:
+        """The states of the generators that a model draws from in training."""
+        on_device = [torch.cuda.get_rng_state()] if self.device.type == "cuda" else []
+        return [torch.get_rng_state(), *on_device]
+
+    def set_generators(self, states: list[Tensor]) -> None:
+        """Go on from what `generators` gave."""
+        torch.set_rng_state(states[0].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(states[1].cpu())
 
     def place(self, step: int) -> tuple[int, slice]:
         """The epoch of a step, and which part of its order is the step's batch."""
@@ -119,7 +136,7 @@ class Course:
                 [call(chunk) for chunk in torch.split(inputs, EVALUATION_BATCH)], dim=-2
             )
         model.train(training)
-        return outputs.double()
+        return outputs.double().cpu()
 
     def judge(self, outputs: Tensor, part: str) -> tuple[float, float]:
         """The metric of a model's outputs on ``validation`` or ``test``, and its standard error."""
@@ -138,8 +155,8 @@ class Course:
         return self._tensors(self._parts[part])
 
     def _tensors(self, part: Part) -> tuple[Tensor, Tensor]:
-        inputs = torch.from_numpy(part.inputs)
-        targets = torch.from_numpy(part.targets)
+        inputs = torch.from_numpy(part.inputs).to(self.device)
+        targets = torch.from_numpy(part.targets).to(self.device)
         return (
             inputs.to(self.dtype) if inputs.is_floating_point() else inputs,
             targets.to(self.dtype) if targets.is_floating_point() else targets,

@@ -154,7 +154,7 @@ class TrainingRun(Clockwork):
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "tracer": self._tracer.state_dict(),
-            "generator": torch.get_rng_state(),
+            "generators": self.course.generators(),
             "history": self._history.state_dict(),
         }
 
@@ -163,7 +163,7 @@ class TrainingRun(Clockwork):
         self.optimizer.load_state_dict(state["optimizer"])
         self._tracer.load_state_dict(state["tracer"])
         self._history.load_state_dict(state["history"])
-        torch.set_rng_state(state["generator"])
+        self.course.set_generators(state["generators"])
 
     def _probe(self) -> Probe | None:
         """What the importance is estimated on, if by passes of its own: validation samples."""

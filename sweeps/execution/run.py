@@ -8,10 +8,8 @@ folder is a temporary one and its snapshots are switched off; what counts is in 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -20,39 +18,17 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-_ENVIRONMENT = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    "TUNE_WARN_THRESHOLD_S": "1000000000",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-# Ray reads some of these while it is imported.
-for _name, _value in _ENVIRONMENT.items():
-    os.environ.setdefault(_name, _value)
+from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
 
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
-from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
-from ray.tune.schedulers import FIFOScheduler  # noqa: E402
-from ray.tune.search import Searcher  # noqa: E402
-
-from sweeps.execution.pruning import Pruning  # noqa: E402
+from sweeps.execution.actor import TuneTraining
+from sweeps.execution.pruning import Pruning
+from sweeps.execution.session import connected
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
-
-SLICE_SECONDS = 1.0
-"""How long a training runs between two signs of life to the driver."""
-
-WAITING_SECONDS = 0.05
-"""How often an actor whose training has ended asks whether it may go on to another one."""
-
-LEAVING_SECONDS = 2.0
-"""How long an actor that isn't used again may take to leave Ray in order."""
 
 STOP_SECONDS = 20.0
 """How long an orderly stop on SIGTERM may take."""
@@ -62,65 +38,6 @@ STOPPED = 3
 
 ACTOR_START_SECONDS = 60.0
 """How long the others wait for an actor that is being started."""
-
-
-class TuneTraining(tune.Trainable):  # type: ignore[misc]
-    """The actor: trains what it is given, slice by slice, and writes trace and record itself."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take the first training; the imports cost seconds, once per actor."""
-        for folder in config["import_path"]:
-            if folder not in sys.path:
-                sys.path.insert(0, folder)
-        from sweeps.isolation import Process
-
-        self._process = Process(config["import_path"])
-        self._take(config)
-
-    def _take(self, config: dict[str, Any]) -> None:
-        from sweeps.group import Group
-
-        self._worker = Group(
-            Path(config["run"]),
-            config["trainings"],
-            config["training_ids"],
-            config["trial"],
-            self.trial_id,
-            config["reports"],
-        )
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next training on the same warm actor."""
-        if not self._worker.ended:
-            self._leave()
-        self._take(new_config)
-        return True
-
-    def _leave(self) -> None:
-        """Make the process what it was before the training, or end it: Tune then starts another,
-        and the conductor finds the training in its record.
-        """
-        if self._process.restore():
-            # Python would wait for a thread that was left running, for ever.
-            last_resort = threading.Timer(LEAVING_SECONDS, os._exit, (0,))
-            last_resort.daemon = True
-            last_resort.start()
-            ray.actor.exit_actor()
-
-    def cleanup(self) -> None:
-        """Leave a checkpoint when the sweep is stopped in the middle of a training."""
-        self._worker.save()
-
-    def step(self) -> dict[str, Any]:
-        """Train for a slice of time; once the training has ended, wait to be let go."""
-        ended = self._worker.ended
-        if ended:
-            time.sleep(WAITING_SECONDS)
-        else:
-            ended = self._worker.advance(SLICE_SECONDS)
-            if ended:
-                self._leave()
-        return {"ended": ended, "report": self._worker.report()}
 
 
 class _TuneSearcher(Searcher):  # type: ignore[misc]
@@ -278,52 +195,6 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         return True
 
 
-@contextlib.contextmanager
-def _connected(address: str | None, workers: int) -> Iterator[int]:
-    """The cluster at ``address``, else the Ray that this process has already, else one of our own
-    on this machine; gives how many trainings it is asked for at once.
-
-    Only what was begun here is ended here. ``address="local"`` because the file that a dead cluster
-    leaves behind would otherwise send ``ray.init`` to it.
-    """
-    if address is None and ray.is_initialized():
-        with _quiet():
-            yield max(1, min(workers, int(ray.cluster_resources().get("CPU", workers))))
-        return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        options |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
-    else:
-        options |= {"address": address}
-    with _quiet():
-        try:
-            ray.init(**options)
-        except (ValueError, RuntimeError, OSError) as error:
-            raise ConnectionError(f"Ray at {address or 'this machine'}: {error}") from error
-        # Ray sets its own level as it starts.
-        with _quiet():
-            try:
-                yield workers
-            finally:
-                ray.shutdown()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Ray's log: a lost worker is a record with its reason; Tune would print its traceback
-    as well.
-    """
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def execute(
     conductor: Conductor,
     *,
@@ -335,15 +206,16 @@ def execute(
     """Work off the conductor's trainings as Tune trials, at most ``workers`` at once.
 
     Returns when the conductor is exhausted or was told to stop. Raises ConnectionError if the
-    cluster at ``address`` can't be reached, and whatever the conductor raised.
+    cluster at ``address`` can't be reached or has no room for a training, and whatever the
+    conductor raised.
     """
     searcher, watch = _TuneSearcher(conductor), _Watch(conductor)
-    pruning = _pruning(conductor)
+    pruning, needs = _pruning(conductor), conductor.config.resources
     # By default a searcher's trials start one after another, each with an actor's whole start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
     with (
         _stoppable(conductor),
-        _connected(address, workers) as conductor.workers,
+        connected(address, workers, needs) as conductor.workers,
         tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
         # Ray's start has put a handler of its own in the place of ours.
         _stoppable(conductor),
@@ -353,7 +225,7 @@ def execute(
             config={"run": str(run.resolve()), "import_path": import_path},
             num_samples=-1,
             search_alg=searcher,
-            resources_per_trial={"cpu": 1},
+            resources_per_trial={"cpu": needs.cpus, "gpu": needs.gpus},
             reuse_actors=True,
             storage_path=scratch,
             name="sweep",

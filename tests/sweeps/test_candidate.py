@@ -70,6 +70,8 @@ OTHERS: dict[str, Any] = {
     "importance": "gradient",
     "every": 2,
     "histograms": 16,
+    "threads": 2,
+    "device": "cuda",
 }
 
 

@@ -468,6 +468,7 @@ def test_defaults() -> None:
         "tracer": {"importance": "taylor", "every": 1, "histograms": 32},
         "workers": None,
         "loggers": [],
+        "resources": {"cpus": 1, "gpus": 0.0},
         "dtype": "float32",
         "replicates_together": True,
     }

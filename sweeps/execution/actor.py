@@ -1,0 +1,81 @@
+"""The actor that trains, as a Tune trainable: it is used for one training after another."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+SLICE_SECONDS = 1.0
+"""How long a training runs between two signs of life to the driver."""
+
+WAITING_SECONDS = 0.05
+"""How often an actor whose training has ended asks whether it may go on to another one."""
+
+LEAVING_SECONDS = 2.0
+"""How long an actor that isn't used again may take to leave Ray in order."""
+
+
+class TuneTraining(tune.Trainable):  # type: ignore[misc]
+    """The actor: trains what it is given, slice by slice, and writes trace and record itself."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take the first training; the imports cost seconds, once per actor."""
+        for folder in config["import_path"]:
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+        from sweeps.isolation import Process
+
+        self._process = Process(config["import_path"])
+        self._take(config)
+
+    def _take(self, config: dict[str, Any]) -> None:
+        from sweeps.group import Group
+
+        self._worker = Group(
+            Path(config["run"]),
+            config["trainings"],
+            config["training_ids"],
+            config["trial"],
+            self.trial_id,
+            config["reports"],
+        )
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next training on the same warm actor."""
+        if not self._worker.ended:
+            self._leave()
+        self._take(new_config)
+        return True
+
+    def _leave(self) -> None:
+        """Make the process what it was before the training, or end it: Tune then starts another,
+        and the conductor finds the training in its record.
+        """
+        if self._process.restore():
+            # Python would wait for a thread that was left running, for ever.
+            last_resort = threading.Timer(LEAVING_SECONDS, os._exit, (0,))
+            last_resort.daemon = True
+            last_resort.start()
+            ray.actor.exit_actor()
+
+    def cleanup(self) -> None:
+        """Leave a checkpoint when the sweep is stopped in the middle of a training."""
+        self._worker.save()
+
+    def step(self) -> dict[str, Any]:
+        """Train for a slice of time; once the training has ended, wait to be let go."""
+        ended = self._worker.ended
+        if ended:
+            time.sleep(WAITING_SECONDS)
+        else:
+            ended = self._worker.advance(SLICE_SECONDS)
+            if ended:
+                self._leave()
+        return {"ended": ended, "report": self._worker.report()}
