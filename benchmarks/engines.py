@@ -198,20 +198,25 @@ def bare(config: dict[str, Any], trainings: list[str], folder: Path) -> None:
 
     context = processes.get_context("spawn")
     queue = context.SimpleQueue()
-    for training in (*trainings, *[None] * WORKERS):
-        queue.put(training)
     barrier = context.Barrier(WORKERS)
     workers = [context.Process(target=_bare, args=(queue, barrier, folder)) for _ in range(WORKERS)]
     for worker in workers:
         worker.start()
+    for training in (*trainings, *[None] * WORKERS):
+        queue.put(training)
     for worker in workers:
         worker.join()
 
 
 def _bare(queue: Any, barrier: Any, folder: Path) -> None:
-    import sweeps.training  # noqa: F401
+    from sweeps.candidate import Training
+    from sweeps.training import TrainingRun
 
+    # What PyTorch imports for the first optimizer is no part of a training.
+    first = queue.get()
+    TrainingRun(Training.from_json(first), folder / "none.pt")
     barrier.wait()
+    train(first, folder)
     while (training := queue.get()) is not None:
         train(training, folder)
 
