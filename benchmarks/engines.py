@@ -1,8 +1,8 @@
 """A sweep by this project's engine, and by others, on the same kind of trainings.
 
 Every engine runs in processes of its own, with as many trainings at a time, and each training notes
-when it began and ended. Time counts from the first training's begin to the last one's end; what
-comes before is told apart. The ideal is the same number of trainings of the same space, by bare
+its first step and its end. Time counts from the first step of all to the last end; what comes
+before is told apart. The ideal is the same number of trainings of the same space, by bare
 processes that do nothing else.
 """
 
@@ -50,7 +50,7 @@ def configuration(trials: int, epochs: int, sampler: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds from the command to the first training, from there to the end of the last, and those
+    """Seconds from the command to the first training step, from there to the end of the last, and those
     inside the ``count`` trainings.
     """
 
@@ -142,7 +142,7 @@ def _against_the_ideal(repeats: int = 3) -> str:
 
 def _against_others() -> str:
     config = configuration(40, SHORT, "random")
-    rows = [["40 trials by", "command to first training", "a trial", "× tracerank"]]
+    rows = [["40 trials by", "command to first step", "a trial", "× tracerank"]]
     ours = measure("tracerank", config)
     found = {name: _measured(name, config) for name in ENGINES if name not in ("tracerank", "bare")}
     for name, other in {"tracerank": ours, **found}.items():
@@ -165,12 +165,12 @@ def _measured(name: str, config: dict[str, Any]) -> Measured | str:
 
 
 def train(training: str, folder: Path) -> float:
-    """Make a training with its tracer, and note when it began and ended; returns its metric."""
+    """Make a training with its tracer, and note its first step and its end; returns its metric."""
     from sweeps.candidate import Training
     from sweeps.training import TrainingRun
 
-    begun = time.time()
     run = TrainingRun(Training.from_json(training), folder / "none.pt")
+    begun = time.time()
     run.advance(1e9)
     run.trace().save(folder / f"{os.getpid()}.npz")
     metric, _ = run.evaluate("validation")
