@@ -50,7 +50,7 @@ def configuration(trials: int, epochs: int, sampler: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds from the command to the first training step, from there to the end of the last, and those
+    """Seconds from the command to the first training step, from there to the last end, and those
     inside the ``count`` trainings.
     """
 
