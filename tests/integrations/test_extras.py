@@ -41,8 +41,8 @@ def test_lightning_is_found_under_its_other_name(monkeypatch: pytest.MonkeyPatch
     assert issubclass(found.TraceabilityCallback, other.Callback)
 
 
-# In a process of its own: a process group that a cache of PyTorch's keeps alive makes later forks of
-# this one wait for ever.
+# In a process of its own: a process group that a cache of PyTorch's keeps alive makes later forks
+# of this one wait for ever.
 SHARDED = """
 import torch.distributed as dist
 from torch import nn
