@@ -182,6 +182,7 @@ def test_the_next_training_on_an_actor_gives_what_it_gives_alone(
     config = SweepConfig.from_dict(
         configuration(
             trials=len(points),
+            first=fixed(points),
             space={
                 "architecture": {
                     "untidy_models:untidy": {"how": hows},
@@ -191,7 +192,6 @@ def test_the_next_training_on_an_actor_gives_what_it_gives_alone(
             },
         )
     )
-    monkeypatch.setattr("sweeps.selection.study.coverage", lambda space: fixed(points))
     run = create(config, tmp_path / "run", [str(tmp_path)])
     result = drive(run, config, workers=1, import_path=[str(tmp_path)])
     assert result.complete
