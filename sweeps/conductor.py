@@ -217,7 +217,7 @@ class Conductor:
         """
         lacking = None
         for training in work.trainings:
-            record = records.load(self.run, training.training_id)
+            record = self._record(training.training_id)
             if record is not None and record.state != "COMPLETE":
                 return None
             if record is None:
