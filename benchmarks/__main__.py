@@ -6,7 +6,17 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import engines, machine, memory, overhead, pass_cost, replays, start, together
+from benchmarks import (
+    engines,
+    growth,
+    machine,
+    memory,
+    overhead,
+    pass_cost,
+    replays,
+    start,
+    together,
+)
 
 RESULTS = Path(__file__).with_name("results")
 BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
@@ -16,11 +26,15 @@ BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
     "start": ("Before the first traced step", start.table),
     "engines": ("A sweep beside its trainings, and beside other engines", engines.table),
     "replays": ("Trials that cost no training, against Optuna alone", replays.table),
+    "growth": ("What grows with a sweep", growth.table),
     "together": ("Replicates as one, as a multiple of one alone", together.table),
 }
 FILES = {
     "tracer.md": ("What the tracer costs", ("overhead", "pass_cost", "memory", "start")),
-    "sweep.md": ("What a sweep costs beside its trainings", ("engines", "replays", "together")),
+    "sweep.md": (
+        "What a sweep costs beside its trainings",
+        ("engines", "replays", "growth", "together"),
+    ),
 }
 
 

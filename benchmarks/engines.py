@@ -140,17 +140,21 @@ def _against_the_ideal(repeats: int = 3) -> str:
     return markdown(rows)
 
 
-def _against_others() -> str:
+def _against_others(repeats: int = 3) -> str:
     config = configuration(40, SHORT, "random")
     rows = [["40 trials by", "command to first step", "a trial", "× tracerank"]]
-    ours = measure("tracerank", config)
-    found = {name: _measured(name, config) for name in ENGINES if name not in ("tracerank", "bare")}
-    for name, other in {"tracerank": ours, **found}.items():
-        if isinstance(other, str):
-            rows.append([LABELS[name], other, "–", "–"])
-        else:
-            each = f"{other.each / ours.each:.1f}"
-            rows.append([LABELS[name], duration(other.start), duration(other.each), each])
+    names = [name for name in ENGINES if name != "bare"]
+    found = [{name: _measured(name, config) for name in names} for _ in range(repeats)]
+    ours = float(np.median([each["tracerank"].each for each in found]))
+    for name in names:
+        measured = [each[name] for each in found]
+        if isinstance(measured[0], str):
+            rows.append([LABELS[name], measured[0], "–", "–"])
+            continue
+        start, each = (
+            float(np.median([getattr(one, what) for one in measured])) for what in ("start", "each")
+        )
+        rows.append([LABELS[name], duration(start), duration(each), f"{each / ours:.1f}"])
     return markdown(rows)
 
 

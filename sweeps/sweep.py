@@ -28,7 +28,7 @@ from sweeps.run_directory import RunDirectory, RunDirectoryError, write_json
 from sweeps.selection import Study
 from trace_core.durable import write_atomically
 
-ENDING_SECONDS = 2.0
+ENDING_SECONDS = 4.0
 """What a sweep takes to end, its report included, of the wall time that it may take."""
 
 PACKAGES = ("tracerank", "torch", "ray", "optuna", "pandas", "numpy", "scipy", "scikit-learn")

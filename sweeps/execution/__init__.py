@@ -1,6 +1,13 @@
 """Ray Tune: every training runs as a Tune trial on a reused actor. All that imports Ray."""
 
+from __future__ import annotations
+
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeps.conductor import Conductor
 
 _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -16,6 +23,32 @@ _ENVIRONMENT = {
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
-from sweeps.execution.run import execute  # noqa: E402
 
-__all__ = ["execute"]
+def execute(
+    conductor: Conductor,
+    *,
+    run: Path,
+    workers: int,
+    address: str | None,
+    import_path: list[str],
+) -> None:
+    """Make the conductor's trainings, at most ``workers`` at once, on the cluster at ``address`` or
+    a Ray on this machine.
+
+    Returns when the conductor is exhausted or was told to stop. Raises ConnectionError if the
+    cluster can't be reached or has no room for a training, and whatever the conductor raised.
+    """
+    from sweeps.execution.session import connected
+    from sweeps.execution.stopping import stoppable
+
+    needs = conductor.config.resources
+    with (
+        stoppable(conductor),
+        connected(address, workers, needs) as conductor.workers,
+        # Ray's start has put a handler of its own in the place of ours.
+        stoppable(conductor),
+    ):
+        # Ray gets its processes ready while Tune is imported.
+        from sweeps.execution.run import train_all
+
+        train_all(conductor, run=run, import_path=import_path)

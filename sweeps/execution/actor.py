@@ -30,6 +30,8 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         for folder in config["import_path"]:
             if folder not in sys.path:
                 sys.path.insert(0, folder)
+        # The project's own modules first: those imported later may be the user's.
+        import sweeps.group  # noqa: F401
         from sweeps.isolation import Process
 
         self._process = Process(config["import_path"])

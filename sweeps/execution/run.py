@@ -9,32 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
+from ray.air._internal import usage
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweeps.execution.actor import TuneTraining
 from sweeps.execution.pruning import Pruning
-from sweeps.execution.session import connected
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
-
-STOP_SECONDS = 20.0
-"""How long an orderly stop on SIGTERM may take."""
-
-STOPPED = 3
-"""The exit code of a sweep that was stopped (design §7)."""
 
 ACTOR_START_SECONDS = 60.0
 """How long the others wait for an actor that is being started."""
@@ -195,31 +186,18 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         return True
 
 
-def execute(
-    conductor: Conductor,
-    *,
-    run: Path,
-    workers: int,
-    address: str | None,
-    import_path: list[str],
-) -> None:
-    """Work off the conductor's trainings as Tune trials, at most ``workers`` at once.
+def train_all(conductor: Conductor, *, run: Path, import_path: list[str]) -> None:
+    """Work off the conductor's trainings as Tune trials, on the Ray that this process is connected
+    to, at most ``conductor.workers`` at once.
 
-    Returns when the conductor is exhausted or was told to stop. Raises ConnectionError if the
-    cluster at ``address`` can't be reached or has no room for a training, and whatever the
-    conductor raised.
+    Returns when the conductor is exhausted or was told to stop. Raises whatever the conductor
+    raised.
     """
     searcher, watch = _TuneSearcher(conductor), _Watch(conductor)
     pruning, needs = _pruning(conductor), conductor.config.resources
     # By default a searcher's trials start one after another, each with an actor's whole start.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
-    with (
-        _stoppable(conductor),
-        connected(address, workers, needs) as conductor.workers,
-        tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
-        # Ray's start has put a handler of its own in the place of ours.
-        _stoppable(conductor),
-    ):
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(conductor.workers)
+    with tempfile.TemporaryDirectory(prefix="tracerank-") as scratch, _uncounted():
         tune.run(
             TuneTraining,
             config={"run": str(run.resolve()), "import_path": import_path},
@@ -240,6 +218,22 @@ def execute(
         raise searcher.error
 
 
+@contextlib.contextmanager
+def _uncounted() -> Iterator[None]:
+    """Without Tune counting callbacks for Ray's usage statistics, which are off: to tell ours from
+    theirs it imports mlflow and wandb, which takes a second where they are installed.
+    """
+    counting = getattr(usage, "tag_callbacks", None)
+    usage.tag_callbacks = lambda callbacks: False
+    try:
+        yield
+    finally:
+        if counting is None:
+            del usage.tag_callbacks
+        else:
+            usage.tag_callbacks = counting
+
+
 def _pruning(conductor: Conductor) -> Pruning | None:
     """The sweep's rule, knowing what ended before and told of what ends from now on."""
     config = conductor.config
@@ -252,35 +246,6 @@ def _pruning(conductor: Conductor) -> Pruning | None:
         pruning.ended(record)
     conductor.on_judged = pruning.ended
     return pruning
-
-
-@contextlib.contextmanager
-def _stoppable(conductor: Conductor) -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does: Tune ends its loop, and lets the actors save their trainings.
-
-    Tune leaves its own SIGINT handler behind, which would swallow a later Ctrl-C.
-    """
-
-    def terminate(signum: int, frame: FrameType | None) -> None:
-        conductor.stopping = True
-        last_resort.start()
-        os.kill(os.getpid(), signal.SIGINT)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # Where the signal took Ray's own processes as well, Ray waits for them for a minute and then
-    # kills us. What is stored is whole at any moment, so we may as well leave.
-    last_resort = threading.Timer(STOP_SECONDS, os._exit, (STOPPED,))
-    last_resort.daemon = True
-    interrupt = signal.getsignal(signal.SIGINT)
-    previous = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        last_resort.cancel()
-        signal.signal(signal.SIGTERM, previous)
-        signal.signal(signal.SIGINT, interrupt)
 
 
 class _Silent(tune.ProgressReporter):  # type: ignore[misc]

@@ -13,6 +13,7 @@ import torch
 from benchmarks import (
     __main__,
     engines,
+    growth,
     memory,
     overhead,
     pass_cost,
@@ -121,7 +122,6 @@ def test_start() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_engines() -> None:
     config = engines.configuration(4, 2, "random")
     trainings = engines.trainings_of(config)
@@ -141,6 +141,15 @@ def test_replays(monkeypatch: pytest.MonkeyPatch) -> None:
         for sampler, trials in (("random", "4"), ("tpe", "14"))
         for storage in replays.STORAGES
     ]
+
+
+@pytest.mark.slow
+def test_growth() -> None:
+    table = growth.table((2, 30), trainings=1)
+    memory, disk = (cells(part) for part in table.split("\n\n"))
+    assert [row[0] for row in memory] == ["2 to 30, all trained", "2 to 30, all but 20 replayed"]
+    assert [row[0] for row in disk] == list(growth.MODELS)
+    assert 10 < float(disk[0][1].removesuffix(" KB")) < float(disk[1][1].removesuffix(" KB"))
 
 
 def test_together() -> None:

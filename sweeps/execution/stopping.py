@@ -1,0 +1,49 @@
+"""How a sweep is stopped from outside: an orderly end on SIGTERM, and on Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeps.conductor import Conductor
+
+STOP_SECONDS = 20.0
+"""How long an orderly stop on SIGTERM may take."""
+
+STOPPED = 3
+"""The exit code of a sweep that was stopped (design §7)."""
+
+
+@contextlib.contextmanager
+def stoppable(conductor: Conductor) -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does: Tune ends its loop, and lets the actors save their trainings.
+
+    Tune leaves its own SIGINT handler behind, which would swallow a later Ctrl-C.
+    """
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        conductor.stopping = True
+        last_resort.start()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Where the signal took Ray's own processes as well, Ray waits for them for a minute and then
+    # kills us. What is stored is whole at any moment, so we may as well leave.
+    last_resort = threading.Timer(STOP_SECONDS, os._exit, (STOPPED,))
+    last_resort.daemon = True
+    interrupt = signal.getsignal(signal.SIGINT)
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        last_resort.cancel()
+        signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGINT, interrupt)
