@@ -141,28 +141,27 @@ def _against_the_ideal(repeats: int = 3) -> str:
 
 
 def _against_others(repeats: int = 3) -> str:
-    config = configuration(40, SHORT, "random")
     rows = [["40 trials by", "command to first step", "a trial", "× tracerank"]]
     names = [name for name in ENGINES if name != "bare"]
-    found = [{name: _measured(name, config) for name in names} for _ in range(repeats)]
-    ours = float(np.median([each["tracerank"].each for each in found]))
+    starts: dict[str, list[float]] = {name: [] for name in names}
+    missing: dict[str, str] = {}
+    for _ in range(repeats):
+        for name in names:
+            try:
+                starts[name].append(measure(name, configuration(2, SHORT, "random")).start)
+            except subprocess.CalledProcessError:
+                absent = name == "syne_tune" and not PEERS.exists()
+                missing[name] = "not installed" if absent else "fails"
+    config = configuration(40, SHORT, "random")
+    found = {name: measure(name, config).each for name in names if name not in missing}
     for name in names:
-        measured = [each[name] for each in found]
-        if isinstance(measured[0], str):
-            rows.append([LABELS[name], measured[0], "–", "–"])
-            continue
-        start, each = (
-            float(np.median([getattr(one, what) for one in measured])) for what in ("start", "each")
-        )
-        rows.append([LABELS[name], duration(start), duration(each), f"{each / ours:.1f}"])
+        if name in missing:
+            rows.append([LABELS[name], missing[name], "–", "–"])
+        else:
+            start = duration(float(np.median(starts[name])))
+            ratio = f"{found[name] / found['tracerank']:.1f}"
+            rows.append([LABELS[name], start, duration(found[name]), ratio])
     return markdown(rows)
-
-
-def _measured(name: str, config: dict[str, Any]) -> Measured | str:
-    try:
-        return measure(name, config)
-    except subprocess.CalledProcessError:
-        return "not installed" if name == "syne_tune" and not PEERS.exists() else "fails"
 
 
 # ---- the engines, each in processes of its own
