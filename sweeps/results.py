@@ -20,6 +20,7 @@ from sweeps.report import write_report
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 from sweeps.scoring import replicate_table
 from sweeps.selection import StudyTrial, read_trials
+from sweeps.validity import Assessment, assess_ranking
 from trace_core import Trace
 from trace_core.durable import write_atomically
 
@@ -30,12 +31,13 @@ _PRECEDENCE = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
 class Results:
     """The ranking of a run directory, with what it was made from.
 
-    ``models`` has one row per distinct model, ``replicates`` one per finished training, ``ledger``
-    one per trial.
+    ``validity`` says what the ranking tells about performance on held-out data. ``models`` has one
+    row per distinct model, ``replicates`` one per finished training, ``ledger`` one per trial.
     """
 
     config: SweepConfig
     ranking: Ranking
+    validity: Assessment
     models: pd.DataFrame
     replicates: pd.DataFrame
     ledger: pd.DataFrame
@@ -70,7 +72,8 @@ def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
         seed=config.sampler.seed,
         trials=counts(ledger),
     )
-    return Results(config, ranking, models, replicates, ledger)
+    validity = assess_ranking(ranking, models, replicates, config.sampler.seed)
+    return Results(config, ranking, validity, models, replicates, ledger)
 
 
 def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
@@ -98,6 +101,7 @@ def write_results(run: RunDirectory, results: Results) -> Path:
     return write_report(
         run.report,
         ranking=results.ranking,
+        validity=results.validity,
         config=results.config.resolved(),
         metric=results.ranking.metric,
         models=results.models,

@@ -30,7 +30,14 @@ REPLICATE_COLUMNS = (
     "metric_start",
     "metric_error",
     "metric_test",
+    "metric_early",
+    "train_loss",
+    "train_loss_sum",
+    "parameters",
 )
+
+EARLY = 0.1
+"""Share of the budget after which ``metric_early`` is taken, at the next evaluation."""
 
 
 def score(
@@ -40,12 +47,16 @@ def score(
 
     ``change_rate`` and ``explainability`` are means over the observations, ``stability`` one number
     for the span, ``article_score`` the article's reading at α = 0.5 with ``tensor_l1``, and the two
-    after it its terms. What can't be computed is NaN.
+    after it its terms. ``metric_early`` is the metric at the first evaluation after a tenth of the
+    budget, ``train_loss`` that of the last epoch, ``train_loss_sum`` the sum over the epochs. What
+    can't be computed is NaN.
     """
     kinds = config.ranking
     span = trace if steps is None else trace.window(0, steps)
     best = max if record.direction == "maximize" else min
     metrics = record.metrics()
+    early = [e["metric"] for e in record.history if e["step"] >= EARLY * record.steps]
+    losses = [e["train_loss"] for e in record.history if e["train_loss"] is not None]
     return {
         "model_id": record.model_id,
         "seed": record.seed,
@@ -60,6 +71,10 @@ def score(
         "metric_start": metrics[0],
         "metric_error": record.history[-1]["metric_error"],
         "metric_test": record.metric_test,
+        "metric_early": early[0],
+        "train_loss": losses[-1] if losses else math.nan,
+        "train_loss_sum": math.fsum(losses) if losses else math.nan,
+        "parameters": record.parameters,
     }
 
 

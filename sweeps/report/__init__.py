@@ -17,6 +17,7 @@ from trace_core.durable import write_atomically
 
 if TYPE_CHECKING:
     from sweeps.ranking import MetricInfo, Ranking
+    from sweeps.validity import Assessment
 
 __all__ = ["Facts", "build_facts", "render", "write_report"]
 
@@ -25,6 +26,7 @@ def write_report(
     directory: Path,
     *,
     ranking: Ranking,
+    validity: Assessment,
     config: Mapping[str, Any],
     metric: MetricInfo,
     models: pd.DataFrame,
@@ -39,6 +41,7 @@ def write_report(
     Args:
         directory: where to; made if it isn't there.
         ranking: what the page is about.
+        validity: what it tells about performance; ``validity`` in ``ranking.json``.
         config: the resolved configuration.
         metric: the task's metric.
         models: one row per model tried: ``model_id``, ``architecture``, ``init``, ``settings``,
@@ -55,6 +58,7 @@ def write_report(
     """
     facts = build_facts(
         ranking=ranking,
+        validity=validity,
         config=config,
         metric=metric,
         models=models,
@@ -65,7 +69,8 @@ def write_report(
         commands=commands,
     )
     page = render(facts)
-    table = json.dumps(ranking.to_json(), indent=1, allow_nan=False, ensure_ascii=False)
+    data = ranking.to_json() | {"validity": facts.validity}
+    table = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
     parquet = io.BytesIO()
     ranking.frame.to_parquet(parquet, index=False)
     write_atomically(directory / "ranking.json", f"{table}\n".encode())

@@ -15,11 +15,13 @@ from sweeps.report.alphas import alpha_facts
 from sweeps.report.series import Traced
 from sweeps.report.series import curves as step_curves
 from sweeps.report.settings import common_settings, flat, model_names, own_settings
+from sweeps.report.validity import validity_facts
 from sweeps.report.verdict import alpha_sentence, tally, verdict
 from sweeps.report.wording import capitalised, finite
 
 if TYPE_CHECKING:
     from sweeps.ranking import MetricInfo, Ranking
+    from sweeps.validity import Assessment
 
 LEADERS = 5
 """Models that get a letter and a colour, and are drawn over the steps."""
@@ -67,6 +69,7 @@ class Facts:
     commands: dict[str, str]
     kinds: dict[str, str]
     omnibus: dict[str, Any]
+    validity: dict[str, Any]
     replicates: int
     seeds: list[int]
     environment: dict[str, str]
@@ -80,6 +83,7 @@ class Facts:
 def build_facts(
     *,
     ranking: Ranking,
+    validity: Assessment,
     config: Mapping[str, Any],
     metric: MetricInfo,
     models: pd.DataFrame,
@@ -129,6 +133,7 @@ def build_facts(
         commands={str(label): str(text) for label, text in commands.items()},
         kinds=kinds,
         omnibus=omnibus,
+        validity=validity_facts(validity, measured),
         replicates=int(config.get("replicates", 0)),
         seeds=sorted({int(seed) for seed in replicates["seed"]}) if len(replicates) else [],
         environment=flat(environment),

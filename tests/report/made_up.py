@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sweeps.ranking import COLUMNS, Exclusion, Leader, MetricInfo, Ranking
+from sweeps.validity import assess_ranking
 from trace_core.alpha import leaders, share_first
 
 ARCHITECTURES = {"mlp": "hidden", "cnn": "channels", "gru": "hidden", "transformer": "width"}
@@ -59,6 +60,7 @@ class Sweep:
     def arguments(self) -> dict[str, Any]:
         return {
             "ranking": self.ranking,
+            "validity": assess_ranking(self.ranking, self.models, self.replicates),
             "config": self.config,
             "metric": self.metric,
             "models": self.models,

@@ -235,7 +235,10 @@ class TestFiles:
         sweep = make_sweep()
         folder = write_report(tmp_path / "new" / "report", **sweep.arguments()).parent
         written = json.loads((folder / "ranking.json").read_text())
+        validity = written.pop("validity")
         assert written == sweep.ranking.to_json()
+        assert validity["verdict"] == "chance"
+        assert validity["rows"][0]["name"] == "traceability"
         parquet = pd.read_parquet(folder / "ranking.parquet")
         csv = pd.read_csv(folder / "ranking.csv", dtype={"model_id": str})
         for table in (parquet, csv):

@@ -1,0 +1,1 @@
+"""The validity study: what does a traceability score tell? See docs/validity.md."""

@@ -1,0 +1,85 @@
+"""Run the study, or what is left of it, and write its tables: ``python -m benchmarks.validity``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import pandas as pd
+
+import sweeps
+from benchmarks.validity import analysis, experiments
+from benchmarks.validity.gather import candidates, gather
+from benchmarks.validity.pools import Pool, pools
+
+RESULTS = Path(__file__).parent.parent / "results" / "validity"
+RUNS = Path("runs/validity")
+FOLLOWED_SEEDS = 2
+FAITHFUL_MODELS = 16
+
+
+def train(runs: Path, chosen: list[Pool]) -> None:
+    """Run every pool's sweep, or finish it."""
+    for number, pool in enumerate(chosen, start=1):
+        started = time.monotonic()
+        path = runs / pool.name
+        if (path / "sweep.yaml").exists():
+            sweep = sweeps.load(path)
+            if not sweep.complete:
+                sweep = sweeps.resume(path)
+        else:
+            sweep = sweeps.run(pool.configuration(), out=path)
+        seconds = time.monotonic() - started
+        print(f"{number} of {len(chosen)}: {pool.name} ({seconds:.0f} s)", flush=True)
+
+
+def experiment(runs: Path, chosen: list[Pool]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train the free pools again, and look at their parameters."""
+    followed, zeroed = [], []
+    for pool in chosen:
+        if pool.kind == "free" and pool.importance == "taylor":
+            models = dict(sorted(candidates(runs, pool).items()))
+            followed.append(experiments.followed(models, FOLLOWED_SEEDS).assign(task=pool.task))
+            few = dict(list(models.items())[:FAITHFUL_MODELS])
+            zeroed.append(experiments.faithful(few).assign(task=pool.task))
+            print(f"parameters of {pool.name}", flush=True)
+    return pd.concat(followed, ignore_index=True), pd.concat(zeroed, ignore_index=True)
+
+
+def analyse(results: Path) -> None:
+    """Write the findings from the measures that are stored."""
+    measures = pd.read_parquet(results / "measures.parquet")
+    followed = pd.read_parquet(results / "followed.parquet")
+    zeroed = pd.read_parquet(results / "zeroed.parquet")
+    tables = {
+        "usefulness": analysis.usefulness(measures),
+        "foretelling": analysis.foretelling(measures, followed),
+        "faithfulness": analysis.faithfulness(zeroed),
+    }
+    for name, table in tables.items():
+        table.to_csv(results / f"{name}.csv", index=False, float_format="%.4g")
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.validity", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two pools, in minutes")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where the sweeps are kept")
+    parser.add_argument("--results", type=Path, help="where the tables go")
+    parser.add_argument("--analyse", action="store_true", help="from the measures stored alone")
+    given = parser.parse_args()
+    results = given.results or (given.runs / "quick" if given.quick else RESULTS)
+    results.mkdir(parents=True, exist_ok=True)
+    if not given.analyse:
+        chosen = pools(quick=given.quick)
+        train(given.runs, chosen)
+        gather(given.runs, chosen).to_parquet(results / "measures.parquet")
+        followed, zeroed = experiment(given.runs, chosen)
+        followed.to_parquet(results / "followed.parquet")
+        zeroed.to_parquet(results / "zeroed.parquet")
+    analyse(results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Does a score mean anything? Rank correlations with performance, and what explains them."""
+
+from sweeps.validity.assessment import VERDICTS, Assessment, assess, repeatability
+from sweeps.validity.association import (
+    Association,
+    association,
+    kendall,
+    resampled,
+    spearman,
+    weighted_kendall,
+)
+from sweeps.validity.confounding import Residual, residual
+from sweeps.validity.of_ranking import assess_ranking
+
+__all__ = [
+    "VERDICTS",
+    "Assessment",
+    "Association",
+    "Residual",
+    "assess",
+    "assess_ranking",
+    "association",
+    "kendall",
+    "repeatability",
+    "resampled",
+    "residual",
+    "spearman",
+    "weighted_kendall",
+]

@@ -1,0 +1,135 @@
+"""How alike two orders of the same models are: rank correlations, with intervals and a test.
+
+Each model is one pair of numbers: a score, and a performance, both means over its seeds. Intervals
+resample models, each with all its seeds: where seeds are nested in models, that carries the
+variation of both, and resampling the seeds as well would count theirs twice (Davison & Hinkley
+1997, *Bootstrap Methods and their Application*, §3.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Statistic = Callable[[FloatArray, FloatArray], FloatArray]
+"""(draws, M) and (draws, M) -> (draws,)."""
+
+DRAWS = 2_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Association:
+    """A rank correlation in [−1, 1], its 95% interval, and how often chance alone does as much.
+
+    NaN where a side is constant.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+def kendall(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+    """Kendall's τ-b of (M,) and (M,): NaN if one is constant. O(M²)."""
+    first, second = _signs(x), _signs(y)
+    return float(_tau(first, second, np.ones((1, len(first))))[0])
+
+
+def association(
+    x: npt.ArrayLike, y: npt.ArrayLike, *, seed: int = 0, draws: int = DRAWS
+) -> Association:
+    """Kendall's τ-b with a percentile interval from ``draws`` resampled pools, and the two-sided
+    p-value of no association (exact for small pools without ties, else from its normal limit).
+
+    In a resampled pool, two copies of one model are no pair. O(draws · M²).
+    """
+    from scipy.stats import kendalltau
+
+    first, second = _signs(x), _signs(y)
+    models = len(first)
+    value = float(_tau(first, second, np.ones((1, models)))[0])
+    if np.isnan(value):
+        return Association(value, value, value, 1.0)
+    counts = np.random.default_rng([seed, models]).multinomial(
+        models, np.full(models, 1 / models), size=draws
+    )
+    low, high = _percentiles(_tau(first, second, counts.astype(np.float64)))
+    return Association(value, low, high, float(kendalltau(_vector(x), _vector(y)).pvalue))
+
+
+def resampled(
+    statistic: Statistic, x: npt.ArrayLike, y: npt.ArrayLike, *, seed: int = 0, draws: int = DRAWS
+) -> tuple[float, float, float]:
+    """Any other statistic, and its percentile interval."""
+    first, second = _vector(x), _vector(y)
+    models = len(first)
+    value = float(statistic(first[None], second[None])[0])
+    chosen = np.random.default_rng([seed, models]).integers(models, size=(draws, models))
+    return value, *_percentiles(statistic(first[chosen], second[chosen]))
+
+
+def spearman(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Spearman's ρ along the last axis."""
+    from scipy.stats import rankdata
+
+    first, second = (rankdata(side, axis=-1) for side in (x, y))
+    return correlation(first, second)
+
+
+def weighted_kendall(x: FloatArray, y: FloatArray) -> FloatArray:
+    """τ with hyperbolic weights along the last axis: exchanges among the first ranks count more
+    (Vigna 2015, arXiv 1404.3325), the mean of ranking by either side. (draws, M) -> (draws,).
+    """
+    from scipy.stats import weightedtau
+
+    return np.array([weightedtau(*pair).statistic for pair in zip(x, y, strict=True)])
+
+
+def correlation(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Pearson's correlation along the last axis; NaN where a side is constant."""
+    first, second = (side - side.mean(axis=-1, keepdims=True) for side in (x, y))
+    norm = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: FloatArray = np.where(norm > 0, (first * second).sum(axis=-1) / norm, np.nan)
+    return found
+
+
+def _tau(first: FloatArray, second: FloatArray, counts: FloatArray) -> FloatArray:
+    """τ-b of pools in which model i stands counts[·, i] times; (draws, M) -> (draws,)."""
+
+    def pairs(matrix: FloatArray) -> FloatArray:
+        total: FloatArray = ((counts @ matrix) * counts).sum(axis=1)
+        return total
+
+    norm = np.sqrt(pairs(abs(first)) * pairs(abs(second)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: FloatArray = np.where(norm > 0, pairs(first * second) / norm, np.nan)
+    return found
+
+
+def _signs(values: npt.ArrayLike) -> FloatArray:
+    vector = _vector(values)
+    signs: FloatArray = np.sign(np.subtract.outer(vector, vector))
+    return signs
+
+
+def _vector(values: npt.ArrayLike) -> FloatArray:
+    vector = np.asarray(values, dtype=np.float64)
+    if vector.ndim != 1 or len(vector) < 2 or not np.isfinite(vector).all():
+        raise ValueError(f"got an array of shape {vector.shape}; must be 2 or more finite numbers")
+    return vector
+
+
+def _percentiles(values: FloatArray) -> tuple[float, float]:
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(defined, [tail, 100 - tail])
+    return float(low), float(high)

@@ -1,0 +1,57 @@
+"""The assessment of a sweep's ranking, from its tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from sweeps.validity.assessment import Assessment, assess
+
+if TYPE_CHECKING:
+    from sweeps.ranking import Ranking
+
+_OF_MODELS = ("learning_rate", "weight_decay")
+_OF_TRAININGS = ("parameters", "metric_early", "train_loss", "train_loss_sum")
+_LOGARITHMIC = ("learning_rate", "parameters")
+_CONFOUNDERS = ("learning_rate", "weight_decay", "parameters")
+
+
+def assess_ranking(
+    ranking: Ranking, models: pd.DataFrame, replicates: pd.DataFrame, seed: int = 0
+) -> Assessment:
+    """Assess the order of the ranked models against their metric on the held-out part.
+
+    Args:
+        ranking: the ranking.
+        models: its model table; ``learning_rate`` and ``weight_decay`` are read where they stand.
+        replicates: its replicate table; ``parameters``, ``metric_early``, ``train_loss`` and
+            ``train_loss_sum`` likewise.
+        seed: of the resampled pools and permutations.
+    """
+    ids = list(ranking.frame["model_id"])
+    score, performance = (
+        ranking.frame[name].to_numpy(dtype=np.float64) for name in ("traceability", "metric_test")
+    )
+    properties: dict[str, pd.Series] = {}
+    for table, names in ((models, _OF_MODELS), (replicates, _OF_TRAININGS)):
+        for name in names:
+            if name in table:
+                means = table.astype({name: "float64"}).groupby("model_id")[name].mean()
+                values = means.reindex(ids)
+                properties[name] = np.log(values) if name in _LOGARITHMIC else values
+    by_seed = ranking.scores.pivot_table(index="model_id", columns="seed", values="traceability")
+    by_seed = by_seed.reindex(ids).dropna(axis="columns")
+    return assess(
+        score,
+        ranking.metric.sign * performance,
+        trivial={name: each for name, each in properties.items() if name != "weight_decay"},
+        confounders={
+            name: properties[name]
+            for name in _CONFOUNDERS
+            if name in properties and np.isfinite(properties[name]).all()
+        },
+        by_seed=[by_seed[column] for column in by_seed],
+        seed=seed,
+    )
