@@ -7,6 +7,7 @@ Both train a model again, as the sweep did, and look at its parameters on the wa
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -85,8 +86,9 @@ def _in_processes(work: Any, given: list[tuple[dict[str, Any], int]]) -> pd.Data
 
 def _run(given: tuple[dict[str, Any], int]) -> tuple[TrainingRun, dict[str, Any]]:
     candidate, seed = Candidate.from_dict(given[0]), given[1]
-    with tempfile.TemporaryDirectory() as folder:
-        run = TrainingRun(Training(candidate, seed), Path(folder) / "none")
+    checkpoint = Path(tempfile.gettempdir()) / f"tracerank-validity-{os.getpid()}"
+    checkpoint.unlink(missing_ok=True)
+    run = TrainingRun(Training(candidate, seed), checkpoint)
     return run, {"model_id": candidate.model_id, "seed": seed}
 
 

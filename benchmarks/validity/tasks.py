@@ -10,7 +10,7 @@ import numpy as np
 
 from search_spaces import ClassificationTask, Splits, TaskShape, classification_splits
 
-WORDS, FEATURES, EACH = 20, 24, 500
+WORDS, FEATURES, EACH = 16, 16, 300
 """First words of a verse that are read, numbers that stand for a word, and verses of a genre."""
 
 GENRES = {
@@ -25,7 +25,7 @@ SEED = 20_241_124
 
 
 def verses() -> ClassificationTask:
-    """Six genres, 500 verses of each, a sequence of 20 words in 24 numbers each."""
+    """Six genres, 300 verses of each, a sequence of 16 words in 16 numbers each."""
     shape = TaskShape((WORDS, FEATURES), len(GENRES), "classification")
     return ClassificationTask("verses", shape, _load, train_size=60 * EACH * len(GENRES) // 100)
 
