@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -21,15 +22,17 @@ FAITHFUL_MODELS = 16
 
 def train(runs: Path, chosen: list[Pool]) -> None:
     """Run every pool's sweep, or finish it."""
+    progress = sys.stderr.isatty()
     for number, pool in enumerate(chosen, start=1):
         started = time.monotonic()
         path = runs / pool.name
         if (path / "sweep.yaml").exists():
             sweep = sweeps.load(path)
-            if not sweep.complete:
-                sweep = sweeps.resume(path)
+            trials = pool.configuration()["trials"]
+            if not sweep.complete or sweep.config.trials < trials:
+                sweeps.resume(path, trials=trials, progress=progress)
         else:
-            sweep = sweeps.run(pool.configuration(), out=path)
+            sweeps.run(pool.configuration(), out=path, progress=progress)
         seconds = time.monotonic() - started
         print(f"{number} of {len(chosen)}: {pool.name} ({seconds:.0f} s)", flush=True)
 
