@@ -1,6 +1,6 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-fast check format bench bench-peers lock browser database clean
+.PHONY: help setup sweep test test-fast check format bench bench-peers validity validity-quick lock browser database clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
@@ -9,7 +9,7 @@ BIN := .venv/bin
 CODE := trace_core search_spaces sweeps tests benchmarks examples
 
 help:  ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready  ## make .venv and install what the lock pins
 
@@ -45,6 +45,13 @@ bench-peers: setup  ## install what the benchmarks compare to, apart from the pr
 	rm -rf benchmarks/.peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps \
 		--target benchmarks/.peers -r benchmarks/peers.txt
+
+validity: setup  ## train the validity study's models (an hour), and write docs/validity.md's tables
+	$(BIN)/python -m benchmarks.validity
+	$(BIN)/python -m benchmarks.validity.document
+
+validity-quick: setup  ## train a part of them (minutes), and compare it with the results kept
+	$(BIN)/python -m benchmarks.validity --quick
 
 lock: setup  ## write constraints.txt from what .venv holds
 	{ echo '# The versions that make setup installs. Written by: make lock'; \

@@ -41,13 +41,15 @@ FLUSH_SECONDS = 0.5
 @dataclass(frozen=True)
 class Work:
     """Trainings of one model for a worker, the number of the trial on whose behalf they are made,
-    the epochs after which the one is judged that is alone, and how many workers were given them.
+    the epochs after which the one is judged that is alone, how many workers were given them, and
+    how many of them had ended before the last of these.
     """
 
     trainings: tuple[Training, ...]
     trial: int
     reports: tuple[int, ...] = ()
     starts: int = 1
+    ended: int = 0
 
     @property
     def ids(self) -> list[str]:
@@ -86,7 +88,8 @@ class Conductor:
     """Hands out trainings until ``trials`` trials were asked and told.
 
     ``on_progress`` is called after everything that changes the counts, ``on_judged`` with what
-    became of a training that may be pruned. At ``deadline``, a time of `time.monotonic`, all stops.
+    became of a training that may be pruned. At ``deadline``, a time of `time.monotonic`, all stops,
+    and so it does once something is ``broken``, as where the study can't be reached any more.
     """
 
     study: Study
@@ -100,6 +103,7 @@ class Conductor:
     on_judged: Callable[[TrainingRecord], None] = lambda record: None
     deadline: float = math.inf
     stopping: bool = False
+    broken: bool = False
     _queue: deque[Work] = field(default_factory=deque)
     _running: dict[str, Work] = field(default_factory=dict)
     _open: dict[int, _OpenTrial] = field(default_factory=dict)
@@ -122,8 +126,7 @@ class Conductor:
             for training in trainings
             # Another id means that the user's code is no longer what the trial was made with.
             if training.training_id in trial.details["trainings"]
-            and not records.stored(self.run, training.training_id)
-            and training.training_id not in self._restoring
+            and self._record(training.training_id) is None
         }
         self._restoring |= needed
         self._enqueue(trainings, needed, trial.number, judged=False)
@@ -135,6 +138,9 @@ class Conductor:
         the first by itself where it may be pruned, which is ``judged`` then.
         """
         reports = self.config.pruner.reports(trainings[0].candidate.epochs)
+        needed = needed - {
+            name for work in (*self._queue, *self._running.values()) for name in work.ids
+        }
         groups = [trainings[:1], trainings[1:]] if reports else [trainings]
         if not self.config.replicates_together:
             groups = [[training] for training in trainings]
@@ -154,6 +160,11 @@ class Conductor:
         return time.monotonic() >= self.deadline
 
     @property
+    def halted(self) -> bool:
+        """Whether all that is under way is to stop now; that is no fault of any training."""
+        return self.stopping or self.broken or self.out_of_time
+
+    @property
     def limit(self) -> str:
         """The limit that was reached, by its key; empty while there is none."""
         spent = self.config.limits.training_time
@@ -166,32 +177,31 @@ class Conductor:
         """Whether no work will ever be handed out again. While a training is under way there may
         be: what follows from it, or itself, if its worker is lost.
         """
-        return self.stopping or self.complete or bool(self.limit)
+        return self.halted or self.complete or bool(self.limit)
 
     @property
     def complete(self) -> bool:
         """Whether every trial asked for has been told."""
         return len(self.study) >= self.trials and not self._open and not self._restoring
 
-    def prepare(self) -> bool:
-        """Answer what needs no worker, and say whether anything does."""
+    def prepare(self, seconds: float = math.inf) -> bool:
+        """Answer what needs no worker, for so long while any is at work; says whether there is work
+        for one now.
+        """
+        until = time.monotonic() + seconds
         while not self._queue and len(self.study) < self.trials and not self.exhausted:
+            if self._running and time.monotonic() > until:
+                return False
             self._start(*self.study.ask())
             self._flush()
         return bool(self._queue) and not self.exhausted
 
     def next(self, runner: str) -> Work | None:
         """The next training for the worker known as ``runner``; None if there is none just now."""
-        if self.stopping or self.limit or len(self._running) >= self.workers:
-            return None
-        deadline = time.monotonic() + REPLAY_SECONDS
-        while not self._queue and len(self.study) < self.trials:
-            if self._running and time.monotonic() > deadline:
-                return None
-            self._start(*self.study.ask())
-        if not self._queue:
+        if len(self._running) >= self.workers or not self.prepare(REPLAY_SECONDS):
             return None
         work = self._queue.popleft()
+        work = replace(work, ended=self._ended_of(work))
         # A training is of a trial that the study has: whatever is killed, none is made for nothing.
         self.study.flush()
         self._running[runner] = work
@@ -211,6 +221,9 @@ class Conductor:
             del self._running[runner]
             self._settle(work)
 
+    def _ended_of(self, work: Work) -> int:
+        return sum(self._record(name) is not None for name in work.ids)
+
     def _lacking(self, work: Work) -> Training | None:
         """The first of a worker's trainings without a record, if it matters: after one that failed
         it doesn't.
@@ -226,7 +239,8 @@ class Conductor:
 
     def died(self, runner: str, message: str, *, begun: bool = True) -> None:
         """A worker was lost with its trainings: that is a FAILED record of the first that hadn't
-        finished. One that was lost before its training had ``begun`` gives it back, some times.
+        finished. One that was lost before its training had ``begun`` gives it back, some times, and
+        one that had ended some of several the others: it may have been unfit to go on.
         """
         work = self._running.pop(runner, None)
         self._unexplained.discard(runner)
@@ -236,8 +250,11 @@ class Conductor:
             self._queue.appendleft(replace(work, starts=work.starts + 1))
             return
         lacking = self._lacking(work)
-        if lacking is not None and (self.stopping or self.out_of_time):
+        if lacking is not None and self.halted:
             # Whatever stops us has stopped the worker as well: that is no fault of its model.
+            return
+        if lacking is not None and self._ended_of(work) > work.ended:
+            self._queue.appendleft(work)
             return
         if lacking is not None:
             lines = message.strip().splitlines()
@@ -308,6 +325,9 @@ class Conductor:
         known = [record for record in ended if record is not None]
         for record in known:
             trial.missing.discard(record.training_id)
+            if record.trial == number:
+                # An earlier driver's, which has not told of it.
+                self.progress.seconds += record.seconds
         self._decide(trial, known)
 
     def _decide(self, trial: _OpenTrial, ended: Iterable[TrainingRecord]) -> None:
@@ -320,12 +340,11 @@ class Conductor:
         first = trial.trainings[0].training_id
         pruned = bool(self.config.pruner.reports(trial.candidate.epochs))
         needed = {first} if pruned and first in trial.missing else trial.missing
-        in_flight = {name for work in (*self._queue, *self._running.values()) for name in work.ids}
-        self._enqueue(trial.trainings, needed - in_flight, trial.number)
+        self._enqueue(trial.trainings, needed, trial.number)
 
     def _record(self, training_id: str) -> TrainingRecord | None:
         """What became of a training; kept for a while, since it doesn't change any more."""
-        record = self._ended.pop(training_id, None) or records.load(self.run, training_id)
+        record = self._ended.pop(training_id, None) or records.ended(self.run, training_id)
         if record is not None:
             self._ended[training_id] = record
             if len(self._ended) > KEPT_RECORDS:

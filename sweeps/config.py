@@ -416,9 +416,17 @@ class SweepConfig(_Section):
             name: Choice((value,)) for name, value in candidate.settings.items()
         }
         space = Space({candidate.architecture: settings}, dimensions)
-        once = {"space": space, "trials": 1, "first": (), "warm_start": (), "storage": JOURNAL}
-        sampler = SamplerSettings(seed=self.sampler.seed)
-        return self.model_copy(update={**once, "sampler": sampler})
+        once: dict[str, Any] = {
+            "space": space,
+            "trials": 1,
+            "first": (),
+            "warm_start": (),
+            "storage": JOURNAL,
+        }
+        once |= {"sampler": SamplerSettings(seed=self.sampler.seed)}
+        # What stops trainings early was judged by the whole sweep.
+        once |= {"pruner": PrunerSettings(), "limits": LimitSettings()}
+        return self.model_copy(update=once)
 
 
 def _fit_problems(config: SweepConfig) -> list[str]:

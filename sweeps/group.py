@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ class Group:
     ``trainings`` and ``training_ids`` are those of all replicates that belong together: their
     figures then are the same whether or not some are stored already. Those are left as they are.
     One by one, none is begun after one that failed, which decides the model's trials. `report`
-    tells of one that is by itself, after the epochs in ``reports``.
+    tells of one that is by itself, after the epochs in ``reports``. ``tidy`` makes the process for
+    the next one what it was before the last, or says why it can't: then the rest is left to others.
     """
 
     def __init__(
@@ -34,7 +35,10 @@ class Group:
         trial: int,
         runner: str,
         reports: Sequence[int] = (),
+        tidy: Callable[[], str] = lambda: "",
     ) -> None:
+        self._tidy = tidy
+        self._used = False
         self._path, self._trial, self._runner = run, trial, runner
         self._reports = reports
         self._run = RunDirectory(run)
@@ -79,6 +83,7 @@ class Group:
         with contextlib.redirect_stdout(self._log), contextlib.redirect_stderr(self._log):
             try:
                 if self._together is None:
+                    self._used = True
                     self._together = self._begin()
                 if not self._together.advance(seconds):
                     return False
@@ -93,7 +98,7 @@ class Group:
                 self._part(f"trained together, they failed: {words(error)}")
                 return False
         for (name, training), member in zip(self._trainings.items(), members, strict=True):
-            if not records.stored(self._run, name):
+            if records.ended(self._run, name) is None:
                 worker = Worker(self._path, training, name, self._trial, self._runner)
                 worker.conclude(member, len(members), self._log)
         self._together = None
@@ -124,23 +129,24 @@ class Group:
 
     def _advance_one(self, seconds: float) -> bool:
         if self._worker is None:
-            for name, training in self._trainings.items():
-                record = records.load(self._run, name)
-                if record is not None and record.state != "COMPLETE":
-                    return True
-                if not records.stored(self._run, name):
-                    self._worker = Worker(
-                        self._path,
-                        training,
-                        name,
-                        self._trial,
-                        self._runner,
-                        self._reports,
-                        self._apart or "",
-                    )
-                    break
-            else:
+            ended = {name: records.ended(self._run, name) for name in self._trainings}
+            failed = any(each is not None and each.state != "COMPLETE" for each in ended.values())
+            missing = [name for name, each in ended.items() if each is None]
+            if failed or not missing:
                 return True
+            if self._used and self._tidy() and len(missing) < len(ended):
+                # Another worker makes the others: this process isn't fit to.
+                return True
+            self._used = True
+            self._worker = Worker(
+                self._path,
+                self._trainings[missing[0]],
+                missing[0],
+                self._trial,
+                self._runner,
+                self._reports,
+                self._apart or "",
+            )
         if self._worker.advance(seconds):
             self._worker = None
         return False

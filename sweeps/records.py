@@ -77,10 +77,12 @@ def save(run: RunDirectory, record: TrainingRecord, trace: Trace | None = None) 
     run.checkpoint(record.training_id).unlink(missing_ok=True)
 
 
-def stored(run: RunDirectory, training_id: str) -> bool:
-    """Whether a training has ended, and its trace is there if it has one."""
+def ended(run: RunDirectory, training_id: str) -> TrainingRecord | None:
+    """The record of a training that has ended, and whose trace is there if it has one."""
     record = load(run, training_id)
-    return record is not None and (record.state != "COMPLETE" or run.trace(training_id).exists())
+    if record is None or (record.state == "COMPLETE" and not run.trace(training_id).exists()):
+        return None
+    return record
 
 
 def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:

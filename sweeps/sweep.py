@@ -109,7 +109,8 @@ def drive(
     left to train. Raises RunDirectoryError if another process drives the directory, and
     ConnectionError if the cluster at ``address`` can't be reached.
     """
-    deadline = time.monotonic() + (config.limits.wall_time or math.inf) - ENDING_SECONDS
+    wall = config.limits.wall_time or math.inf
+    deadline = time.monotonic() + max(wall - ENDING_SECONDS, wall / 2)
     for folder in import_path:
         if folder not in sys.path:
             sys.path.insert(0, folder)

@@ -47,6 +47,7 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
             config["trial"],
             self.trial_id,
             config["reports"],
+            self._process.restore,
         )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

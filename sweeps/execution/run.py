@@ -44,17 +44,19 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         self.error: Exception | None = None
 
     @contextlib.contextmanager
-    def _kept(self) -> Iterator[None]:
+    def kept(self) -> Iterator[None]:
+        """What is asked of the conductor; what goes wrong in it ends the sweep."""
         try:
             yield
         except Exception as error:
             self.error = self.error or error
+            self._conductor.broken = True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         work = None
-        with self._kept():
+        with self.kept():
             work = self._conductor.next(trial_id)
-        if self.error is not None or (work is None and self._conductor.exhausted):
+        if work is None and self._conductor.exhausted:
             return str(self.FINISHED)
         if work is None:
             return None
@@ -68,7 +70,7 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        with self._kept():
+        with self.kept():
             self._conductor.ended(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
@@ -84,9 +86,10 @@ class _Watch(TrialProgressCallback):  # type: ignore[misc]
     It stands in the place of the callback that Tune would add, which prints, and keeps every trial.
     """
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, searcher: _TuneSearcher) -> None:
         super().__init__()
         self._conductor = conductor
+        self._searcher = searcher
         self.begun: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -99,12 +102,14 @@ class _Watch(TrialProgressCallback):  # type: ignore[misc]
         self.begun.discard(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self._conductor.tick()
+        with self._searcher.kept():
+            self._conductor.tick()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # Not trial.get_error(): that one asks the experiment's storage, which we keep empty.
         text = Path(trial.error_file).read_text() if trial.error_file else ""
-        self._conductor.died(trial.trial_id, text, begun=trial.trial_id in self.begun)
+        with self._searcher.kept():
+            self._conductor.died(trial.trial_id, text, begun=trial.trial_id in self.begun)
 
 
 def _forget(controller: Any) -> None:
@@ -149,7 +154,7 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         self._patient = True
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if self._searcher.error is not None or self._conductor.out_of_time:
+        if self._conductor.broken or self._conductor.out_of_time:
             return str(self.STOP)
         if not result["ended"]:
             return str(self.STOP if self._prunes(trial, result) else self.CONTINUE)
@@ -182,7 +187,8 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
             trial.config["training_ids"][0], report["epoch"], report["metric"]
         ):
             return False
-        self._conductor.pruned(trial.trial_id, self._seen.pop(trial.trial_id))
+        with self._searcher.kept():
+            self._conductor.pruned(trial.trial_id, self._seen.pop(trial.trial_id))
         return True
 
 
@@ -193,7 +199,8 @@ def train_all(conductor: Conductor, *, run: Path, import_path: list[str]) -> Non
     Returns when the conductor is exhausted or was told to stop. Raises whatever the conductor
     raised.
     """
-    searcher, watch = _TuneSearcher(conductor), _Watch(conductor)
+    searcher = _TuneSearcher(conductor)
+    watch = _Watch(conductor, searcher)
     pruning, needs = _pruning(conductor), conductor.config.resources
     # By default a searcher's trials start one after another, each with an actor's whole start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(conductor.workers)

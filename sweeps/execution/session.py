@@ -39,9 +39,7 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
         # Ray sets its own level as it starts.
         with _quiet():
             try:
-                yield (
-                    min(workers, _room(needs, address or "this machine")) if needs.gpus else workers
-                )
+                yield min(workers, _room(needs, address or "this machine"))
             finally:
                 ray.shutdown()
 
@@ -63,17 +61,13 @@ def _quiet() -> Iterator[None]:
 
 
 def _room(needs: ResourceSettings, where: str) -> int:
-    """How many trainings have room at once."""
+    """How many trainings have room at once. Nodes are added up: one of them may be too small."""
     there = ray.cluster_resources()
-    room = None
-    for name, need in (("CPU", needs.cpus), ("GPU", needs.gpus)):
-        if need and there.get(name, 0) < need:
+    needed = {"CPU": needs.cpus} | ({"GPU": needs.gpus} if needs.gpus else {})
+    for name, need in needed.items():
+        if there.get(name, 0) < need:
             raise ConnectionError(
                 f"Ray at {where} has {there.get(name, 0):g} {name}s; a training needs {need:g} "
                 f"(resources.{name.lower()}s)"
             )
-        if need:
-            fitting = int(there[name] / need)
-            room = fitting if room is None else min(room, fitting)
-    assert room is not None
-    return room
+    return min(int(there[name] / need) for name, need in needed.items())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeps.report.wording import count, finite, listing, number
+from sweeps.validity import FEWEST_MODELS
 
 if TYPE_CHECKING:
     from sweeps.validity import Assessment
@@ -14,6 +15,8 @@ _NAMES = {
     "parameters": "number of parameters",
     "learning_rate": "learning rate",
     "weight_decay": "weight decay",
+    "batch_size": "batch size",
+    "epochs": "number of epochs",
     "metric_early": "{metric} after a tenth of the budget",
     "train_loss": "training loss at the end",
     "train_loss_sum": "sum of training losses",
@@ -58,7 +61,7 @@ def _sentence(found: Assessment, label: str) -> str:
     if found.verdict == "few":
         return (
             f"With {ranked} there are too few to ask whether traceability goes with the {label} on "
-            "held-out data: it takes 8."
+            f"held-out data: it takes {FEWEST_MODELS}."
         )
     tau = (
         f"Kendall's τ {number(found.score.value, 2)}, 95% from {number(found.score.low, 2)} to "
@@ -78,6 +81,11 @@ def _sentence(found: Assessment, label: str) -> str:
             f"{goes} ({tau}), but what they differ in besides may be the reason: given "
             f"{listing(names)}, nothing is left that could be told from chance "
             f"(p = {number(found.left.p_value, 2)})."
+        )
+    if found.verdict == "untested":
+        return (
+            f"{goes} ({tau}). Whether {listing(names)} are the reason can't be told from so few "
+            "models."
         )
     given = f", also given {listing(names)}" if names else ""
     return f"{goes} ({tau}){given}."

@@ -1,6 +1,6 @@
 """Does a score mean anything? Rank correlations with performance, and what explains them."""
 
-from sweeps.validity.assessment import VERDICTS, Assessment, assess, repeatability
+from sweeps.validity.assessment import FEWEST_MODELS, Assessment, assess, repeatability
 from sweeps.validity.association import (
     Association,
     association,
@@ -13,7 +13,7 @@ from sweeps.validity.confounding import Residual, residual
 from sweeps.validity.of_ranking import assess_ranking
 
 __all__ = [
-    "VERDICTS",
+    "FEWEST_MODELS",
     "Assessment",
     "Association",
     "Residual",

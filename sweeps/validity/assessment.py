@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ LEVEL = 0.01
 MOST_MODELS = 1_000
 """Models that are assessed: of a larger pool so many, drawn. They bound τ to about 0.04."""
 
-VERDICTS = ("few", "chance", "explained", "informative")
+Verdict = Literal["few", "chance", "explained", "untested", "informative"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Assessment:
 
     Attributes:
         verdict: ``few`` models; ``chance``: the association can't be told from none; ``explained``:
-            it can, but not once the ``confounders`` are accounted for; ``informative``: it can even
-            then.
+            it can, but not once the ``confounders`` are accounted for; ``untested``: it can, and
+            there are too few models for so many confounders; ``informative``: it can even then.
         models: how many have a score and a performance.
         score: the score's association with performance.
         beside: that of each trivial property, by its name.
@@ -48,7 +49,7 @@ class Assessment:
         repeatability: mean τ-b between the rankings by single seeds; NaN for a single seed.
     """
 
-    verdict: str
+    verdict: Verdict
     models: int
     score: Association
     beside: Mapping[str, Association]
@@ -92,11 +93,11 @@ def assess(
     varying = {
         name: each
         for name, given in (confounders or {}).items()
-        if len(np.unique(each := column(given))) > 1
+        if np.isfinite(each := column(given)).all() and len(np.unique(each)) > 1
     }
     if models < FEWEST_MODELS:
         nothing = Association(float("nan"), float("nan"), float("nan"), 1.0)
-        none = Residual(float("nan"), 1.0, float("nan"))
+        none = Residual(float("nan"), float("nan"), float("nan"))
         return Assessment("few", models, nothing, {}, none, {}, tuple(varying), float("nan"))
     found = association(values, target, seed=seed)
     beside = {
@@ -106,7 +107,7 @@ def assess(
     }
     left = residual(values, target, list(varying.values()), seed=seed)
     return Assessment(
-        verdict=verdict(found, left),
+        verdict=_verdict(found, left if varying else None),
         models=models,
         score=found,
         beside={name: association(each, target, seed=seed) for name, each in beside.items()},
@@ -117,11 +118,13 @@ def assess(
     )
 
 
-def verdict(found: Association, left: Residual) -> str:
-    """What the two tests together say, each at `LEVEL`."""
+def _verdict(found: Association, left: Residual | None) -> Verdict:
+    """What the two tests together say, each at `LEVEL`; ``left`` is None without confounders."""
     if not found.p_value < LEVEL:
         return "chance"
-    return "informative" if left.p_value < LEVEL else "explained"
+    if left is None or left.p_value < LEVEL:
+        return "informative"
+    return "untested" if np.isnan(left.p_value) else "explained"
 
 
 def repeatability(by_seed: Sequence[npt.ArrayLike]) -> float:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sweeps.validity.association import DRAWS, FloatArray, correlation
 
 KNOTS = 5
-"""Knots of a spline, at evenly spaced quantiles: four degrees of freedom."""
+"""Most knots of a spline, at evenly spaced quantiles: one term less. A small pool has fewer."""
 
 MODELS_A_TERM = 4
 """Fewest models for each term of the regression."""
@@ -28,7 +28,7 @@ class Residual:
     """Correlation in [−1, 1] of what is left of two sides, how often chance alone does as much, and
     the share of the first side's ranks that the confounders explain, in [0, 1].
 
-    NaN, and a p-value of 1, where too few models are left over or nothing varies.
+    NaN where there are too few models for the confounders, or nothing is left that varies.
     """
 
     value: float
@@ -52,19 +52,17 @@ def residual(
     from scipy.stats import rankdata
 
     sides = np.stack([rankdata(np.asarray(side, dtype=np.float64)) for side in (x, y)], axis=1)
-    design = _design([np.asarray(each, dtype=np.float64) for each in confounders], len(sides))
-    basis, triangle = np.linalg.qr(design)
-    # What other columns already hold adds rounding alone.
-    basis = basis[:, abs(np.diag(triangle)) > 1e-9 * abs(triangle).max()]
+    columns = [np.asarray(each, dtype=np.float64) for each in confounders]
+    basis = _basis(columns, len(sides))
     centred = sides - sides.mean(axis=0)
     left = sides - basis @ (basis.T @ sides)
     total = (centred**2).sum(axis=0)
     models, terms = basis.shape
     if models < MODELS_A_TERM * terms or not (total > 0).all():
-        return Residual(float("nan"), 1.0, float("nan"))
+        return Residual(float("nan"), float("nan"), float("nan"))
     explained = float(1 - (left[:, 0] ** 2).sum() / total[0])
     if not ((left**2).sum(axis=0) > 1e-9 * total).all():
-        return Residual(float("nan"), 1.0, explained)
+        return Residual(float("nan"), float("nan"), explained)
     value = float(correlation(left[:, 0], left[:, 1]))
     # Residuals are smaller than errors where a model weighs much in the regression.
     leverage = np.clip((basis**2).sum(axis=1), 0, 1 - 1e-6)
@@ -74,7 +72,18 @@ def residual(
     return Residual(value, (1 + int(found.sum())) / (1 + draws), explained)
 
 
-def _design(confounders: list[FloatArray], models: int) -> FloatArray:
+def _basis(confounders: list[FloatArray], models: int) -> FloatArray:
+    """An orthonormal basis of what the confounders explain: as bent as the models allow."""
+    for knots in range(KNOTS, 1, -1):
+        basis, triangle = np.linalg.qr(_design(confounders, models, knots))
+        # What other columns already hold adds rounding alone.
+        basis = basis[:, abs(np.diag(triangle)) > 1e-9 * abs(triangle).max()]
+        if MODELS_A_TERM * basis.shape[1] <= models:
+            break
+    return basis
+
+
+def _design(confounders: list[FloatArray], models: int, knots: int) -> FloatArray:
     columns = [np.ones((models, 1))]
     for values in confounders:
         distinct = np.unique(values)
@@ -82,7 +91,7 @@ def _design(confounders: list[FloatArray], models: int) -> FloatArray:
             # Two values have but one difference; a constant is no confounder.
             columns += [values[:, None]] * (len(distinct) - 1)
         else:
-            columns.append(natural_spline(values, min(KNOTS, len(distinct))))
+            columns.append(natural_spline(values, min(knots, len(distinct))))
     return np.concatenate(columns, axis=1)
 
 

@@ -12,10 +12,11 @@ from sweeps.validity.assessment import Assessment, assess
 if TYPE_CHECKING:
     from sweeps.ranking import Ranking
 
-_OF_MODELS = ("learning_rate", "weight_decay")
+_OF_MODELS = ("learning_rate", "weight_decay", "batch_size", "epochs")
 _OF_TRAININGS = ("parameters", "metric_early", "train_loss", "train_loss_sum")
 _LOGARITHMIC = ("learning_rate", "parameters")
-_CONFOUNDERS = ("learning_rate", "weight_decay", "parameters")
+_CONFOUNDERS = (*_OF_MODELS, "parameters")
+_NOT_TRIVIAL = ("weight_decay", "batch_size", "epochs")
 
 
 def assess_ranking(
@@ -25,7 +26,8 @@ def assess_ranking(
 
     Args:
         ranking: the ranking.
-        models: its model table; ``learning_rate`` and ``weight_decay`` are read where they stand.
+        models: its model table; ``learning_rate``, ``weight_decay``, ``batch_size`` and ``epochs``
+            are read where they stand.
         replicates: its replicate table; ``parameters``, ``metric_early``, ``train_loss`` and
             ``train_loss_sum`` likewise.
         seed: of the resampled pools and permutations.
@@ -46,12 +48,8 @@ def assess_ranking(
     return assess(
         score,
         ranking.metric.sign * performance,
-        trivial={name: each for name, each in properties.items() if name != "weight_decay"},
-        confounders={
-            name: properties[name]
-            for name in _CONFOUNDERS
-            if name in properties and np.isfinite(properties[name]).all()
-        },
+        trivial={name: each for name, each in properties.items() if name not in _NOT_TRIVIAL},
+        confounders={name: properties[name] for name in _CONFOUNDERS if name in properties},
         by_seed=[by_seed[column] for column in by_seed],
         seed=seed,
     )

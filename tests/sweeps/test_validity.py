@@ -150,7 +150,7 @@ def test_what_confounders_determine_leaves_nothing() -> None:
     z = np.linspace(0, 1, 30)
     found = residual(z, np.random.default_rng(5).normal(size=30), [z])
     assert math.isnan(found.value)
-    assert found.p_value == 1
+    assert math.isnan(found.p_value)
     assert found.explained == pytest.approx(1)
     assert math.isnan(residual(z[:6], z[:6] ** 2, [np.random.default_rng(6).normal(size=6)]).value)
 
@@ -188,6 +188,20 @@ def test_no_verdict_depends_on_which_model_stands_first(seed: int) -> None:
         "confounders": {"learning_rate": np.asarray(pool["confounders"]["learning_rate"])[order]},  # type: ignore[index]
     }
     assert assess(**moved).verdict == assess(**pool).verdict == "informative"  # type: ignore[arg-type]
+
+
+def test_a_small_pool_has_straighter_confounders_or_none() -> None:
+    generator = np.random.default_rng(8)
+    rate, decay, size, score = generator.normal(size=(4, 13))
+    given = {"learning_rate": rate, "weight_decay": decay}
+    # 13 models carry three terms: a constant, and a straight line for each of the two.
+    columns = [np.ones(13), stats.rankdata(score)]
+    found = residual(score, score, [rate, decay])
+    line = np.column_stack([columns[0], rate, decay])
+    left = columns[1] - line @ np.linalg.lstsq(line, columns[1], rcond=None)[0]
+    assert found.explained == pytest.approx(1 - left.var() / columns[1].var())
+    assert assess(score, score, confounders=given).verdict == "informative"
+    assert assess(score, score, confounders=given | {"size": size}).verdict == "untested"
 
 
 def test_few_models_are_not_assessed() -> None:
