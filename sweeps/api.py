@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sweeps.config import MOST, SweepConfig, load_config
 from sweeps.config_messages import ConfigError, shown
 from sweeps.handle import Sweep
-from sweeps.run_directory import RunDirectory
+from sweeps.run_directory import RunDirectory, resume_command
 from trace_core.durable import write_atomically
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class SweepInterrupted(KeyboardInterrupt):
         word = "stopped" if terminated else "interrupted"
         super().__init__(
             f"{word} after {done} of {trials} trials. "
-            f"Continue with: tracerank resume {sweep.path} (in Python: sweeps.resume)"
+            f"Continue with: {resume_command(sweep.path)} (in Python: sweeps.resume)"
         )
         self.sweep = sweep
         self.terminated = terminated
@@ -215,7 +215,7 @@ def _drive(
     if result.limit and progress:
         print(
             f"The {result.limit} of its limits is over after {done} of {settings.trials} trials. "
-            f"Go on with: tracerank resume {directory.path}",
+            f"Go on with: {resume_command(directory.path)}",
             file=sys.stderr,
         )
     if not result.complete and not result.limit:

@@ -260,4 +260,4 @@ def _show(sweep: Sweep, alpha: float | str | None, as_json: bool) -> None:
     console = Console(stderr=True)
     show_ranking(console, ranking)
     page = sweep.path / "report" / "index.html"
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {page}", highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from sweeps.run_directory import RunDirectory, RunDirectoryError, write_json
+from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command, write_json
 from trace_core import Trace
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
@@ -98,5 +98,5 @@ def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:
     except (ValueError, TypeError) as error:
         raise RunDirectoryError(
             f"{path}: not the record of a training ({error}); delete it, and make it again with: "
-            f"tracerank resume {run.path}"
+            f"{resume_command(run.path)}"
         ) from None

@@ -17,7 +17,7 @@ from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
 from sweeps.report import write_report
-from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
 from sweeps.scoring import replicate_table
 from sweeps.selection import StudyTrial, read_trials
 from sweeps.validity import Assessment, assess_ranking
@@ -53,7 +53,7 @@ def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
     trials = read_trials(run, config)
     if not trials:
         raise RunDirectoryError(
-            f"{run.path}: its study holds no trial; begin it with: tracerank resume {run.path}"
+            f"{run.path}: its study holds no trial; begin it with: {resume_command(run.path)}"
         )
     ledger = ledger_table(trials, config.objective_names())
     models = _model_table(run, config, trials)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write ``value`` as strict JSON (a NaN raises ValueError), durably."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
     write_atomically(path, (text + "\n").encode())
+
+
+def resume_command(path: Path) -> str:
+    """What to type to go on with the sweep in a run directory."""
+    return f"tracerank resume {shlex.quote(str(path))}"
 
 
 class RunDirectory:

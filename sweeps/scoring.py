@@ -13,7 +13,7 @@ import pandas as pd
 from sweeps import records
 from sweeps.config import SweepConfig
 from sweeps.records import TrainingRecord
-from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
 from trace_core import Trace
 
 REPLICATE_COLUMNS = (
@@ -102,7 +102,7 @@ def replicate_table(
             for path in (run.record(training_id), run.trace(training_id)):
                 if not path.exists():
                     raise RunDirectoryError(
-                        f"{path}: missing; make it again with: tracerank resume {run.path}"
+                        f"{path}: missing; make it again with: {resume_command(run.path)}"
                     )
             if record is None or record.state != "COMPLETE":
                 continue

@@ -24,7 +24,7 @@ from sweeps.earlier import gather
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.loggers import Logbook
 from sweeps.objectives import Objectives
-from sweeps.run_directory import RunDirectory, RunDirectoryError, write_json
+from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command, write_json
 from sweeps.selection import Study
 from trace_core.durable import write_atomically
 
@@ -58,7 +58,7 @@ def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirect
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise FileExistsError(
                 f"{path}: there is something here already; give another place to write to (out), "
-                f"or continue the sweep with: tracerank resume {path}"
+                f"or continue the sweep with: {resume_command(path)}"
             )
         # Ray and the ledger write the path as UTF-8; better to refuse it before anything is made.
         str(path.resolve()).encode("utf-8")

@@ -42,12 +42,7 @@ def execute(
     from sweeps.execution.stopping import stoppable
 
     needs = conductor.config.resources
-    with (
-        stoppable(conductor),
-        connected(address, workers, needs) as conductor.workers,
-        # Ray's start has put a handler of its own in the place of ours.
-        stoppable(conductor),
-    ):
+    with stoppable(conductor), connected(address, workers, needs) as conductor.workers:
         # Ray gets its processes ready while Tune is imported.
         from sweeps.execution.run import train_all
 

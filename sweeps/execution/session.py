@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray._private import utils
 
 from sweeps.config import ResourceSettings
 
@@ -33,7 +34,8 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
         options |= {"address": address}
     with _quiet():
         try:
-            ray.init(**options)
+            with _own_handler():
+                ray.init(**options)
         except (ValueError, RuntimeError, OSError) as error:
             raise ConnectionError(f"Ray at {address or 'this machine'}: {error}") from error
         # Ray sets its own level as it starts.
@@ -42,6 +44,20 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
                 yield min(workers, _room(needs, address or "this machine"))
             finally:
                 ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_handler() -> Iterator[None]:
+    """Without Ray's handler of SIGTERM, which would end the process at once, with exit code 15."""
+    usual = getattr(utils, "set_sigterm_handler", None)
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        if usual is None:
+            del utils.set_sigterm_handler
+        else:
+            utils.set_sigterm_handler = usual
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ def _sentence(found: Assessment, label: str) -> str:
     if found.verdict == "few":
         return (
             f"With {ranked} there are too few to ask whether traceability goes with the {label} on "
-            f"held-out data: it takes {FEWEST_MODELS}."
+            f"held-out data: it takes {FEWEST_MODELS} that differ."
         )
     tau = (
         f"Kendall's τ {number(found.score.value, 2)}, 95% from {number(found.score.low, 2)} to "

@@ -21,7 +21,9 @@ from sweeps.validity.association import Association, FloatArray, association, ke
 from sweeps.validity.confounding import Residual, residual
 
 FEWEST_MODELS = 8
-"""Models under which nothing is assessed: with 7 even a perfect order has an interval of no use."""
+"""Models that differ, under which nothing is assessed: with 7 even a perfect order has an interval
+of no use, and where most are alike an interval is of the few others.
+"""
 
 LEVEL = 0.01
 """Of each test: a verdict is wrong in about one of a hundred sweeps in which there is nothing."""
@@ -37,9 +39,10 @@ class Assessment:
     """Whether a score goes with performance, over the ranked models of one sweep.
 
     Attributes:
-        verdict: ``few`` models; ``chance``: the association can't be told from none; ``explained``:
-            it can, but not once the ``confounders`` are accounted for; ``untested``: it can, and
-            there are too few models for so many confounders; ``informative``: it can even then.
+        verdict: ``few`` models, or few that differ; ``chance``: the association can't be told from
+            none; ``explained``: it can, but not once the ``confounders`` are accounted for;
+            ``untested``: it can, and there are too few models for so many confounders;
+            ``informative``: it can even then.
         models: how many have a score and a performance.
         score: the score's association with performance.
         beside: that of each trivial property, by its name.
@@ -95,7 +98,7 @@ def assess(
         for name, given in (confounders or {}).items()
         if np.isfinite(each := column(given)).all() and len(np.unique(each)) > 1
     }
-    if models < FEWEST_MODELS:
+    if len(np.unique(sides[:, chosen], axis=1).T) < FEWEST_MODELS:
         nothing = Association(float("nan"), float("nan"), float("nan"), 1.0)
         none = Residual(float("nan"), float("nan"), float("nan"))
         return Assessment("few", models, nothing, {}, none, {}, tuple(varying), float("nan"))
@@ -103,7 +106,7 @@ def assess(
     beside = {
         name: each
         for name, given in (trivial or {}).items()
-        if np.isfinite(each := column(given)).all()
+        if np.isfinite(each := column(given)).all() and len(np.unique(each)) > 1
     }
     left = residual(values, target, list(varying.values()), seed=seed)
     return Assessment(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,35 @@ def test_a_worker_that_dies_is_a_failed_record_with_its_message(tmp_path: Path) 
     record = records.load(run, work.ids[0])
     assert record is not None
     assert record.log_tail == "Traceback\nOut of memory"
+
+
+def test_what_breaks_in_the_sweep_is_no_fault_of_a_training(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=2)
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    conducting.broken = True
+    assert conducting.exhausted
+    conducting.ended("a")
+    conducting.tick()
+    assert records.load(run, work.ids[0]) is None
+
+
+def test_a_worker_that_ended_some_of_its_trainings_gives_the_others_back(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=1, replicates=3)
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    assert len(work.trainings) == 3
+    make_all(run, replace(work, trainings=work.trainings[:1]))
+    conducting.died("a", "killed")
+    again = conducting.next("b")
+    assert again is not None
+    assert again.ids == work.ids
+    assert again.ended == 1
+    conducting.died("b", "killed")
+    conducting.study.flush()
+    assert read_trials(run)[0].state == "FAILED"
 
 
 def test_a_worker_that_dies_after_its_record_counts_as_finished(tmp_path: Path) -> None:

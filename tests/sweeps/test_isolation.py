@@ -42,6 +42,13 @@ def good(shape, width: int = 8):
     return model
 
 
+def apart(shape):
+    """A good one that can't be trained together with others; what it leaves is found."""
+    if COUNT:
+        raise RuntimeError(f"the process has built {COUNT} models before")
+    return nn.Sequential(good(shape), nn.Dropout(0.1), nn.BatchNorm1d(3))
+
+
 def untidy(shape, how: str = ""):
     global COUNT
     COUNT += 100
@@ -219,3 +226,22 @@ def fixed(points: list[tuple[str, Any]]) -> list[dict[str, Any]]:
         {"architecture": architecture, f"{architecture}.{names[architecture]}": value}
         for architecture, value in points
     ]
+
+
+@pytest.mark.slow
+def test_replicates_trained_apart_each_give_what_they_give_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    space = {"architecture": "untidy_models:apart", "learning_rate": 0.1}
+    config = SweepConfig.from_dict(small(replicates=3, trials=1, space=space))
+    run = create(config, tmp_path / "run", [str(tmp_path)])
+    drive(run, config, workers=1, import_path=[str(tmp_path)])
+    (trial,) = read_trials(run)
+    assert trial.state == "COMPLETE", trial.details
+    candidate, _ = Candidate.from_parameters(config, trial.parameters)
+    trainings = [Training(candidate, seed) for seed in range(3)]
+    for training, wanted in zip(trainings, alone(tmp_path, trainings), strict=True):
+        assert outcome(run, training.training_id) == wanted
+        assert json.loads(run.record(training.training_id).read_text())["apart"]
