@@ -119,7 +119,9 @@ def _candidates(part: pd.DataFrame, importance: str) -> Iterator[tuple[str, pd.D
             yield f"score.0.5.{kind}", 0.5 * table(f"stability.{kind}") + 0.5 * gini
         validation, test = table("validation").mean(axis=1), table("test").mean(axis=1)
         means = stability.mean(axis=1), gini.mean(axis=1)
-        for scheme in ALPHAS:
+        # So early that a stability is undefined, a pool has no α.
+        there = bool(np.isfinite(means).all())
+        for scheme in ALPHAS if there else ():
             alpha = common_alpha(scheme, *means, validation=validation, test=test).alpha
             yield f"score.{scheme}", alpha * stability + (1 - alpha) * gini
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.timing import markdown
+from benchmarks.validity import plot
 from benchmarks.validity.pools import IMPORTANCES, TASKS
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "validity.md"
+PICTURE = ROOT / "docs" / "validity.svg"
 RESULTS = ROOT / "benchmarks" / "results" / "validity"
 LEVEL = 0.01
 TRIVIAL = ("early", "loss", "loss_sum", "learning_rate", "parameters")
@@ -205,5 +207,11 @@ def _cell(
     return text.replace("-", "−")
 
 
+def picture() -> str:
+    """The plot of the page."""
+    return plot.usefulness(_kind("free"), MEASURES)
+
+
 if __name__ == "__main__":
     PAGE.write_text(write(PAGE.read_text()))
+    PICTURE.write_text(picture())

@@ -10,6 +10,7 @@ import math
 import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sweeps.candidate import Candidate, Training
+from sweeps.course import TrainingError
 from sweeps.training import TrainingRun
 from trace_core.importance import Probe, fisher, mas
 
@@ -27,6 +29,8 @@ FRACTIONS = (0.01, 0.05, 0.2)
 """Of the parameters that are zeroed."""
 
 DRAWS = 5
+Given = tuple[str, dict[str, Any], int]
+"""A model's id in its sweep, what determines it, and a seed."""
 WORKERS = 2
 QUARTERS = 4
 
@@ -35,14 +39,15 @@ def followed(candidates: dict[str, dict[str, Any]], seeds: int) -> pd.DataFrame:
     """How well the second half of each training follows from the first (`path_skill`,
     `loss_skill`), one row for each model and seed.
     """
-    return _in_processes(_followed, [(c, s) for c in candidates.values() for s in range(seeds)])
+    given = [(*model, seed) for model in candidates.items() for seed in range(seeds)]
+    return _in_processes(_followed, given)
 
 
 def faithful(candidates: dict[str, dict[str, Any]], seed: int = 0) -> pd.DataFrame:
     """By how much the validation loss rises when parameters are zeroed that each importance puts
     first, last, or that are drawn: from all, or as many from each tensor as stand first in it.
     """
-    return _in_processes(_faithful, [(candidate, seed) for candidate in candidates.values()])
+    return _in_processes(_faithful, [(*model, seed) for model in candidates.items()])
 
 
 def path_skill(places: list[Tensor]) -> float:
@@ -78,25 +83,36 @@ def loss_skill(losses: list[float]) -> float:
     return max(-1.0, 1 - float((left**2).sum()) / norm) if norm > 0 else math.nan
 
 
-def _in_processes(work: Any, given: list[tuple[dict[str, Any], int]]) -> pd.DataFrame:
+def _in_processes(work: Any, given: list[Given]) -> pd.DataFrame:
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as workers:
-        found = list(workers.map(work, given, chunksize=4))
+        found = list(workers.map(partial(_unless_it_diverges, work), given, chunksize=4))
     return pd.DataFrame([row for rows in found for row in rows])
 
 
-def _run(given: tuple[dict[str, Any], int]) -> tuple[TrainingRun, dict[str, Any]]:
-    candidate, seed = Candidate.from_dict(given[0]), given[1]
+def _unless_it_diverges(work: Any, given: Given) -> list[dict[str, Any]]:
+    """Its rows. A training on the edge may diverge here and not in the sweep, which trained it
+    together with others: their sums are rounded otherwise.
+    """
+    try:
+        rows: list[dict[str, Any]] = work(given)
+    except TrainingError:
+        return []
+    return rows
+
+
+def _run(given: Given) -> tuple[TrainingRun, dict[str, Any]]:
+    name, described, seed = given
     checkpoint = Path(tempfile.gettempdir()) / f"tracerank-validity-{os.getpid()}"
     checkpoint.unlink(missing_ok=True)
-    run = TrainingRun(Training(candidate, seed), checkpoint)
-    return run, {"model_id": candidate.model_id, "seed": seed}
+    run = TrainingRun(Training(Candidate.from_dict(described), seed), checkpoint)
+    return run, {"model_id": name, "seed": seed}
 
 
 def _flat(run: TrainingRun) -> Tensor:
     return torch.cat([each.detach().double().reshape(-1) for each in run.model.parameters()])
 
 
-def _followed(given: tuple[dict[str, Any], int]) -> list[dict[str, Any]]:
+def _followed(given: Given) -> list[dict[str, Any]]:
     run, row = _run(given)
     places = [_flat(run)]
     for quarter in range(1, QUARTERS + 1):
@@ -107,7 +123,7 @@ def _followed(given: tuple[dict[str, Any], int]) -> list[dict[str, Any]]:
     return [row | {"path_skill": path_skill(places), "loss_skill": loss_skill(losses)}]
 
 
-def _faithful(given: tuple[dict[str, Any], int]) -> list[dict[str, Any]]:
+def _faithful(given: Given) -> list[dict[str, Any]]:
     run, row = _run(given)
     run.advance(math.inf)
     inputs, targets = run.course.tensors("validation")
@@ -117,7 +133,7 @@ def _faithful(given: tuple[dict[str, Any], int]) -> list[dict[str, Any]]:
     parameters = list(run.model.parameters())
     sizes = [each.numel() for each in parameters]
     kept = [each.detach().clone() for each in parameters]
-    generator = np.random.default_rng(given[1])
+    generator = np.random.default_rng(given[2])
 
     def loss_without(chosen: Tensor) -> float:
         with torch.no_grad():

@@ -42,7 +42,12 @@ def execute(
     from sweeps.execution.stopping import stoppable
 
     needs = conductor.config.resources
-    with stoppable(conductor), connected(address, workers, needs) as conductor.workers:
+    with (
+        stoppable(conductor),
+        connected(address, workers, needs) as conductor.workers,
+        # Ray's start has put a handler in C++ in the place of ours.
+        stoppable(conductor),
+    ):
         # Ray gets its processes ready while Tune is imported.
         from sweeps.execution.run import train_all
 

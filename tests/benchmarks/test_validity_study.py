@@ -68,10 +68,10 @@ def test_a_falling_loss_is_foretold_and_a_still_one_is_not() -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Two pools of the study, with ten models of two seeds."""
+    """Two pools of the study, with twenty models of two seeds."""
     runs = tmp_path_factory.mktemp("study")
     for pool in pools.pools(quick=True):
-        given = pool.configuration() | {"trials": 10, "replicates": 2}
+        given = pool.configuration() | {"trials": 20, "replicates": 2}
         given["budget"] = {"epochs": 10, "batch_size": 64}
         given["space"]["architecture"] = {"mlp": {"hidden": {"int": [4, 16]}}}
         sweeps.run(given, out=runs / pool.name, progress=False)
@@ -83,8 +83,8 @@ def test_the_study_from_its_sweeps_to_its_tables(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     chosen = pools.pools(quick=True)
-    monkeypatch.setitem(pools.MODELS, "free", 10)
-    monkeypatch.setitem(pools.MODELS, "held", 10)
+    monkeypatch.setitem(pools.MODELS, "free", 20)
+    monkeypatch.setitem(pools.MODELS, "held", 20)
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*.npz")}
     study.train(trained, chosen)
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*.npz")} == before
@@ -155,6 +155,7 @@ def measures_columns() -> list[str]:
 def test_the_page_says_what_the_results_say() -> None:
     page = document.PAGE.read_text()
     assert document.write(page) == page, "write it anew: python -m benchmarks.validity.document"
+    assert document.PICTURE.read_text() == document.picture()
 
 
 def test_an_experiment_does_not_depend_on_what_ran_before() -> None:
@@ -169,7 +170,8 @@ def test_an_experiment_does_not_depend_on_what_ran_before() -> None:
     )
     from sweeps.candidate import Candidate
 
-    candidate = Candidate.from_parameters(config, {"architecture": "mlp", "init": "default"})[0]
-    given = (replace(candidate).to_dict(), 0)
+    parameters = config.space.draw(lambda name, dimension: dimension.values[0])
+    candidate = Candidate.from_parameters(config, parameters)[0]
+    given = (candidate.model_id, replace(candidate).to_dict(), 0)
     assert experiments._faithful(given) == experiments._faithful(given)
     assert experiments._followed(given) == experiments._followed(given)

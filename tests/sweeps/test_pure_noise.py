@@ -29,7 +29,8 @@ CONFIG = {
 def replicates(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """Scores of one model under more seeds than a sweep has trainings."""
     config = SweepConfig.from_dict(CONFIG)
-    candidate = Candidate.from_parameters(config, {"architecture": "mlp", "init": "default"})[0]
+    parameters = config.space.draw(lambda name, dimension: dimension.values[0])
+    candidate = Candidate.from_parameters(config, parameters)[0]
     rows = []
     for seed in range(2 * MODELS * REPLICATES):
         run = TrainingRun(Training(candidate, seed), tmp_path_factory.mktemp("noise") / "none")
