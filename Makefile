@@ -46,7 +46,7 @@ bench-peers: setup  ## install what the benchmarks compare to, apart from the pr
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps \
 		--target benchmarks/.peers -r benchmarks/peers.txt
 
-validity: setup  ## train the validity study's models (an hour), and write docs/validity.md's tables
+validity: setup  ## train the validity study's models (hours), and write docs/validity.md's tables
 	$(BIN)/python -m benchmarks.validity
 	$(BIN)/python -m benchmarks.validity.document
 

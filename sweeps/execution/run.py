@@ -23,6 +23,7 @@ from ray.tune.search import Searcher
 
 from sweeps.execution.actor import TuneTraining
 from sweeps.execution.pruning import Pruning
+from sweeps.execution.session import replaced
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
@@ -204,7 +205,12 @@ def train_all(conductor: Conductor, *, run: Path, import_path: list[str]) -> Non
     pruning, needs = _pruning(conductor), conductor.config.resources
     # By default a searcher's trials start one after another, each with an actor's whole start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(conductor.workers)
-    with tempfile.TemporaryDirectory(prefix="tracerank-") as scratch, _uncounted():
+    with (
+        tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
+        # Tune counts callbacks for Ray's usage statistics, which are off, and imports mlflow and
+        # wandb to tell them from ours: a second, where they are installed.
+        replaced(usage, "tag_callbacks", lambda callbacks: False),
+    ):
         tune.run(
             TuneTraining,
             config={"run": str(run.resolve()), "import_path": import_path},
@@ -223,22 +229,6 @@ def train_all(conductor: Conductor, *, run: Path, import_path: list[str]) -> Non
         )
     if searcher.error is not None:
         raise searcher.error
-
-
-@contextlib.contextmanager
-def _uncounted() -> Iterator[None]:
-    """Without Tune counting callbacks for Ray's usage statistics, which are off: to tell ours from
-    theirs it imports mlflow and wandb, which takes a second where they are installed.
-    """
-    counting = getattr(usage, "tag_callbacks", None)
-    usage.tag_callbacks = lambda callbacks: False
-    try:
-        yield
-    finally:
-        if counting is None:
-            del usage.tag_callbacks
-        else:
-            usage.tag_callbacks = counting
 
 
 def _pruning(conductor: Conductor) -> Pruning | None:

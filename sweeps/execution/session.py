@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import ray
@@ -34,7 +35,8 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
         options |= {"address": address}
     with _quiet():
         try:
-            with _own_handler():
+            # Ray's handler of SIGTERM would end the process at once, with exit code 15.
+            with replaced(utils, "set_sigterm_handler", lambda handler: None):
                 ray.init(**options)
         except (ValueError, RuntimeError, OSError) as error:
             raise ConnectionError(f"Ray at {address or 'this machine'}: {error}") from error
@@ -47,17 +49,17 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
 
 
 @contextlib.contextmanager
-def _own_handler() -> Iterator[None]:
-    """Without Ray's handler of SIGTERM, which would end the process at once, with exit code 15."""
-    usual = getattr(utils, "set_sigterm_handler", None)
-    utils.set_sigterm_handler = lambda handler: None
+def replaced(module: ModuleType, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """A function of a module replaced for a while; where it has none of that name, it has now."""
+    usual = getattr(module, name, None)
+    setattr(module, name, function)
     try:
         yield
     finally:
         if usual is None:
-            del utils.set_sigterm_handler
+            delattr(module, name)
         else:
-            utils.set_sigterm_handler = usual
+            setattr(module, name, usual)
 
 
 @contextlib.contextmanager
