@@ -21,6 +21,8 @@ ERROR = 0.05
 change places.
 """
 
+FOLLOWED = ("free", "held")
+"""Kinds of pools whose second half is foretold from the first."""
 FOLLOWED_SEEDS = 2
 FAITHFUL_MODELS = 16
 
@@ -43,14 +45,16 @@ def train(runs: Path, chosen: list[Pool]) -> None:
 
 
 def experiment(runs: Path, chosen: list[Pool]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train the free pools again, and look at their parameters."""
+    """Train the free and the held pools again, and look at their parameters."""
     followed, zeroed = [], []
     for pool in chosen:
-        if pool.kind == "free" and pool.importance == "taylor":
+        if pool.kind in FOLLOWED and pool.importance == "taylor":
             models = dict(sorted(candidates(runs, pool).items()))
-            followed.append(experiments.followed(models, FOLLOWED_SEEDS).assign(task=pool.task))
-            few = dict(list(models.items())[:FAITHFUL_MODELS])
-            zeroed.append(experiments.faithful(few).assign(task=pool.task))
+            rows = experiments.followed(models, FOLLOWED_SEEDS)
+            followed.append(rows.assign(task=pool.task, kind=pool.kind))
+            if pool.kind == "free":
+                few = dict(list(models.items())[:FAITHFUL_MODELS])
+                zeroed.append(experiments.faithful(few).assign(task=pool.task))
             print(f"parameters of {pool.name}", flush=True)
     return pd.concat(followed, ignore_index=True), pd.concat(zeroed, ignore_index=True)
 
@@ -64,6 +68,7 @@ def analyse(results: Path) -> None:
         "usefulness": analysis.usefulness(measures),
         "foretelling": analysis.foretelling(measures, followed),
         "faithfulness": analysis.faithfulness(zeroed),
+        "choices": analysis.choices(measures),
     }
     for name, table in tables.items():
         table.to_csv(results / f"{name}.csv", index=False, float_format="%.4g")
@@ -72,15 +77,23 @@ def analyse(results: Path) -> None:
 def compare(found: Path, kept: Path) -> bool:
     """Say how far the τ found here are from those that are kept; whether all are within `ERROR`."""
     names = ["task", "kind", "importance", "share", "measure"]
-    tables = (pd.read_csv(folder / "usefulness.csv") for folder in (found, kept))
-    both = pd.merge(*tables, on=names, suffixes=("", "_kept")).dropna(subset=["tau", "tau_kept"])
-    both["difference"] = (both["tau"] - both["tau_kept"]).abs()
-    worst = both.loc[both["difference"].idxmax()]
-    print(
-        f"{len(both)} figures compared with {kept}: τ differs by {worst['difference']:.3f} at most "
-        f"({worst['kind']}, {worst['measure']}, {worst['share']:.0%} of the budget)"
+    here, there = (pd.read_csv(folder / "usefulness.csv") for folder in (found, kept))
+    pools = here[names[:3]].drop_duplicates()
+    both = pd.merge(
+        here, there.merge(pools), on=names, how="outer", suffixes=("", "_kept"), indicator=True
     )
-    return bool(worst["difference"] <= ERROR)
+    one_sided = (both["_merge"] != "both") | (both["tau"].isna() != both["tau_kept"].isna())
+    differences = (both["tau"] - both["tau_kept"]).abs()
+    if one_sided.any() or not differences.notna().any():
+        print(f"{int(one_sided.sum())} of {len(both)} figures are only here or only in {kept}")
+        return False
+    worst = both.loc[differences.idxmax()]
+    print(
+        f"{int(differences.notna().sum())} figures compared with {kept}: τ differs by "
+        f"{differences.max():.3f} at most ({worst['kind']}, {worst['measure']}, "
+        f"{worst['share']:.0%} of the budget)"
+    )
+    return bool(differences.max() <= ERROR)
 
 
 def main() -> None:

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.validity.correlations import resampled, spearman, weighted_kendall
 from benchmarks.validity.gather import CONCENTRATIONS, HALF, RATES, STABILITIES
-from sweeps.validity import (
-    association,
-    repeatability,
-    resampled,
-    residual,
-    spearman,
-    weighted_kendall,
-)
+from sweeps.validity import FEWEST_MODELS, association, kendall, repeatability, residual
 from trace_core.alpha import common_alpha
 
 FLOOR = 0.5
 """Of the best model's lead over the baseline that a model must have, as in a sweep's ranking."""
 
+FLOORS = (0.0, 0.25, FLOOR, 0.75)
 DEFAULT = ("steadiness", "gini")
-ALPHAS = ("std", "entropy", "cross_validated")
+ALPHAS = ("std", "entropy")
+FITTED = ("cross_validated",)
 TRIVIAL = ("parameters", "learning_rate", "loss", "loss_sum", "early")
 _LESS_IS_MORE = ("change_rate.", "loss")
 WEIGHTED_DRAWS = 300
@@ -48,12 +45,15 @@ def usefulness(measures: pd.DataFrame) -> pd.DataFrame:
 
 
 def foretelling(measures: pd.DataFrame, followed: pd.DataFrame) -> pd.DataFrame:
-    """A row for every task, measure of the first half and skill of foretelling the second."""
+    """A row for every task, kind of pool, measure of the first half and skill of foretelling the
+    second.
+    """
     rows = []
-    pools = measures[(measures["kind"] == "free") & (measures["importance"] == "taylor")]
-    for task, pool in pools.groupby("task"):
+    pools = measures[measures["importance"] == "taylor"].groupby(["task", "kind"])
+    for (task, kind), trained in followed.groupby(["task", "kind"]):
+        pool = pools.get_group((task, kind))
         first = pool[(pool["share"] == HALF) & pool["model_id"].isin(_eligible(pool))]
-        skills = followed[followed["task"] == task].groupby("model_id")
+        skills = trained.groupby("model_id")
         for skill in ("path_skill", "loss_skill"):
             target = skills[skill].mean().reindex(sorted(set(first["model_id"])))
             for name, by_seed in _candidates(first, "taylor"):
@@ -64,7 +64,8 @@ def foretelling(measures: pd.DataFrame, followed: pd.DataFrame) -> pd.DataFrame:
                     score[there], target[there], [each[there] for each in _confounders(first)]
                 )
                 rows.append(
-                    {"task": task, "skill": skill, "measure": name, "models": int(there.sum())}
+                    {"task": task, "kind": kind, "skill": skill, "measure": name}
+                    | {"models": int(there.sum())}
                     | {"mean_skill": float(target[there].mean()), "tau": found.value}
                     | {"low": found.low, "high": found.high, "p": found.p_value}
                     | {"left": left.value, "left_p": left.p_value}
@@ -84,11 +85,47 @@ def faithfulness(zeroed: pd.DataFrame) -> pd.DataFrame:
     return table.assign(wins=grouped["wins"].sum(), models=grouped.size()).reset_index()
 
 
-def _eligible(pool: pd.DataFrame) -> list[str]:
+def choices(measures: pd.DataFrame) -> pd.DataFrame:
+    """What two other defaults decide, by task, on the free pools: the association of the default
+    score with the test metric above each learning floor (``of`` "floor"), and how alike its orders
+    are by disjoint sets of seeds (``of`` "replicates").
+    """
+    rows: list[dict[str, Any]] = []
+    whole = measures[measures["share"] == 1.0]
+    for task, pool in whole[(whole["kind"] == "free") & (whole["importance"] == "taylor")].groupby(
+        "task"
+    ):
+        for floor in FLOORS:
+            part = pool[pool["model_id"].isin(_eligible(pool, floor))]
+            scores = dict(_candidates(part, "taylor"))["score.0.5"].mean(axis=1)
+            test = part.groupby("model_id")["test"].mean().sort_index()
+            found = association(scores, test)
+            rows.append(
+                {"task": task, "of": "floor", "choice": floor, "models": len(scores)}
+                | {"tau": found.value, "low": found.low, "high": found.high, "p": found.p_value}
+            )
+        part = pool[pool["model_id"].isin(_eligible(pool))]
+        by_seed = dict(_candidates(part, "taylor"))["score.0.5"]
+        seeds = list(by_seed)
+        for count in range(1, len(seeds) // 2 + 1):
+            sets = list(combinations(seeds, count))
+            taus = [
+                kendall(by_seed[list(one)].mean(axis=1), by_seed[list(other)].mean(axis=1))
+                for one, other in combinations(sets, 2)
+                if not set(one) & set(other)
+            ]
+            rows.append(
+                {"task": task, "of": "replicates", "choice": count, "models": len(by_seed)}
+                | {"tau": float(np.mean(taus))}
+            )
+    return pd.DataFrame(rows)
+
+
+def _eligible(pool: pd.DataFrame, floor: float = FLOOR) -> list[str]:
     """The models above the floor, by the validation metric at the end."""
     end = pool[pool["share"] == 1.0].groupby("model_id")[["validation", "baseline"]].mean()
     lead = end["validation"] - end["baseline"]
-    return sorted(lead.index[lead >= FLOOR * lead.max()])
+    return sorted(lead.index[lead >= floor * lead.max()])
 
 
 def _candidates(part: pd.DataFrame, importance: str) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -121,7 +158,9 @@ def _candidates(part: pd.DataFrame, importance: str) -> Iterator[tuple[str, pd.D
         means = stability.mean(axis=1), gini.mean(axis=1)
         # So early that a stability is undefined, a pool has no α.
         there = bool(np.isfinite(means).all())
-        for scheme in ALPHAS if there else ():
+        # The cross-validated α is fitted to metrics that a part of the budget hasn't seen.
+        whole = bool((part["share"] == 1.0).all())
+        for scheme in (*ALPHAS, *(FITTED if whole else ())) if there else ():
             alpha = common_alpha(scheme, *means, validation=validation, test=test).alpha
             yield f"score.{scheme}", alpha * stability + (1 - alpha) * gini
 
@@ -137,7 +176,7 @@ def _against_test(part: pd.DataFrame, name: str, by_seed: pd.DataFrame) -> dict[
     there = score.notna().to_numpy()
     x, y = score[there].to_numpy(), means["test"].to_numpy()[there]
     found: dict[str, Any] = {"models": len(x), "seeds": by_seed.shape[1]}
-    if len(x) < 8 or len(set(x)) < 2:
+    if len(x) < FEWEST_MODELS or len(set(x)) < 2:
         return found
     tau = association(x, y)
     rho, rho_low, rho_high = resampled(spearman, x, y)

@@ -57,22 +57,23 @@ def pools() -> str:
     return markdown(rows)
 
 
-def usefulness(kind: str) -> str:
-    """τ with the test metric at the whole budget."""
-    return _by_task(_kind(kind), "tau", "low", "high", "p", "left_p_value")
+def usefulness(kind: str, share: float = 1) -> str:
+    """τ with the test metric at the end, read from a share of the budget."""
+    return _by_task(_kind(kind, share), "tau", "low", "high", "p", "left_value", "left_p_value")
 
 
-def early(kind: str = "free") -> str:
+def other(statistic: str) -> str:
+    """Spearman's ρ or the weighted τ, in place of τ-b."""
+    return _by_task(_kind("free"), statistic, f"{statistic}_low", f"{statistic}_high")
+
+
+def early() -> str:
     """τ with the test metric at the end, from a tenth, three tenths and all of the budget."""
-    table = _read("usefulness").query(f"kind == '{kind}' and importance == 'taylor'")
-    shown = ("stability.steadiness", "stability.directness", "explainability.gini", "score.0.5")
-    rows = [["measure", *(f"{t.replace('_', ' ')}, {s:.0%}" for t in TASKS for s in (0.1, 0.3, 1))]]
-    for name in (*shown, "trivial.early"):
-        cells = [
-            _cell(table, name, task, "tau", share=share)
-            for task in TASKS
-            for share in (0.1, 0.3, 1)
-        ]
+    tables = {share: _kind("free", share) for share in (0.1, 0.3, 1)}
+    heads = [f"{task.replace('_', ' ')}, {share:.0%}" for task in TASKS for share in tables]
+    rows = [["measure", *heads]]
+    for name in MEASURES:
+        cells = [_cell(table, name, task, "tau") for task in TASKS for table in tables.values()]
         rows.append([f"`{name}`", *cells])
     return markdown(rows)
 
@@ -122,15 +123,36 @@ def importances() -> str:
         part = table[table["importance"] == importance]
         for kind in ("gini", "hoyer", "effective_sparsity", "top_mass", "entropy"):
             name = f"explainability.{kind}"
-            cells = [_cell(part, name, t, "tau", "low", "high", "p", "left_p_value") for t in tasks]
+            cells = [
+                _cell(part, name, t, "tau", "low", "high", "p", "left_value", "left_p_value")
+                for t in tasks
+            ]
             rows.append([f"`{importance}`", f"`{kind}`", *cells])
     return markdown(rows)
 
 
-def foretelling(skill: str) -> str:
+def foretelling(skill: str, kind: str) -> str:
     """τ of the first half's measures with the skill of foretelling the second half."""
-    table = _read("foretelling").query(f"skill == '{skill}'").assign(share=1.0)
-    return _by_task(table, "tau", "low", "high", "p", "left_p")
+    table = _read("foretelling").query(f"skill == '{skill}' and kind == '{kind}'")
+    return _by_task(table, "tau", "low", "high", "p", "left", "left_p")
+
+
+def choices(of: str) -> str:
+    """What a choice of the floor or of the number of replicates decides."""
+    table = _read("choices").query(f"of == '{of}'")
+    rows = [[of, *(task.replace("_", " ") for task in TASKS)]]
+    for choice in sorted(set(table["choice"])):
+        part = table[table["choice"] == choice].set_index("task")
+        cells = []
+        for task in TASKS:
+            row = part.loc[task]
+            if of == "floor":
+                interval = f"({row['low']:.2f} to {row['high']:.2f}, {row['models']:.0f} models)"
+                cells.append(f"{row['tau']:.2f} {interval}".replace("-", "−"))
+            else:
+                cells.append(f"{row['tau']:.2f}")
+        rows.append([f"{choice:g}", *cells])
+    return markdown(rows)
 
 
 def faithfulness() -> str:
@@ -151,14 +173,24 @@ PARTS: dict[str, Callable[[], str]] = {
     "pools": pools,
     "usefulness-free": lambda: usefulness("free"),
     "usefulness-held": lambda: usefulness("held"),
+    "spearman": lambda: other("rho"),
+    "weighted": lambda: other("weighted"),
     "early": early,
+    "early-10": lambda: usefulness("free", 0.1),
+    "early-30": lambda: usefulness("free", 0.3),
+    "early-held-10": lambda: usefulness("held", 0.1),
+    "early-held-30": lambda: usefulness("held", 0.3),
     "added": added,
     "confounded": confounded,
     "repeatable": repeatable,
     "importances": importances,
-    "path": lambda: foretelling("path_skill"),
-    "loss": lambda: foretelling("loss_skill"),
+    "path-free": lambda: foretelling("path_skill", "free"),
+    "path-held": lambda: foretelling("path_skill", "held"),
+    "loss-free": lambda: foretelling("loss_skill", "free"),
+    "loss-held": lambda: foretelling("loss_skill", "held"),
     "faithfulness": faithfulness,
+    "floor": lambda: choices("floor"),
+    "replicates": lambda: choices("replicates"),
 }
 
 
@@ -166,8 +198,9 @@ def _read(name: str) -> pd.DataFrame:
     return pd.read_csv(RESULTS / f"{name}.csv")
 
 
-def _kind(kind: str) -> pd.DataFrame:
-    return _read("usefulness").query(f"kind == '{kind}' and importance == 'taylor' and share == 1")
+def _kind(kind: str, share: float = 1) -> pd.DataFrame:
+    table = _read("usefulness")
+    return table.query(f"kind == '{kind}' and importance == 'taylor' and share == {share}")
 
 
 def _by_task(table: pd.DataFrame, *columns: str) -> str:
@@ -186,13 +219,13 @@ def _cell(
     low: str = "",
     high: str = "",
     p: str = "",
+    left: str = "",
     left_p: str = "",
-    share: float = 1,
 ) -> str:
     """A figure with its interval, in bold where it isn't chance at 1%, with a star where it isn't
-    even once the settings are accounted for.
+    even once the settings are accounted for, in the same direction.
     """
-    found = table[(table["measure"] == name) & (table["task"] == task) & (table["share"] == share)]
+    found = table[(table["measure"] == name) & (table["task"] == task)]
     if not len(found) or pd.isna(found.iloc[0][value]):
         return "–"
     row = found.iloc[0]
@@ -200,7 +233,7 @@ def _cell(
     sure = bool(p) and row[p] < LEVEL
     if sure:
         text = f"**{text}**"
-    if sure and left_p and row[left_p] < LEVEL:
+    if sure and left_p and row[left_p] < LEVEL and row[left] * row[value] > 0:
         text += "★"
     if low:
         text += f" ({row[low]:.2f} to {row[high]:.2f})"

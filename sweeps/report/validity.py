@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sweeps.report.wording import count, finite, listing, number
+from sweeps.report.wording import count, finite, listing, number, significant
 from sweeps.validity import FEWEST_MODELS
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def validity_facts(found: Assessment, metric: Mapping[str, Any]) -> dict[str, An
     return {
         "verdict": found.verdict,
         "models": found.models,
-        "sentences": [_sentence(found, label), *_repeatability(found)],
+        "sentences": [_sentence(found, label), *_fitted(found, label), *_repeatability(found)],
         "rows": rows if found.verdict != "few" else [],
         "p_value": finite(found.score.p_value),
         "left": finite(found.left.value),
@@ -63,32 +64,45 @@ def _sentence(found: Assessment, label: str) -> str:
             f"With {ranked} there are too few to ask whether traceability goes with the {label} on "
             f"held-out data: it takes {FEWEST_MODELS} that differ."
         )
+    if not math.isfinite(found.score.value):
+        return f"The {ranked} all have the same traceability, or the same {label} on held-out data."
     tau = (
         f"Kendall's τ {number(found.score.value, 2)}, 95% from {number(found.score.low, 2)} to "
-        f"{number(found.score.high, 2)}"
+        f"{number(found.score.high, 2)}, p = {significant(found.score.p_value, 2)}"
     )
     if found.verdict == "chance":
         return (
-            f"Among the {ranked}, the order by traceability can't be told from chance as an order "
-            f"by {label} on held-out data ({tau}). Choose by it for how learning can be followed, "
-            "not for performance."
+            f"Among the {ranked}, the order by traceability can't be told from chance, at 1%, as "
+            f"an order by {label} on held-out data ({tau}): it is no guide to performance here."
         )
     way = "better" if found.score.value > 0 else "worse"
     goes = f"Among the {ranked}, more traceable models have a {way} {label} on held-out data"
-    names = [_NAMES[name].format(metric=label) for name in found.confounders]
+    names = listing([_NAMES[name].format(metric=label) for name in found.confounders] or [""])
     if found.verdict == "explained":
+        chance = significant(found.left.p_value, 2)
+        nothing = (
+            ""
+            if math.isnan(found.left.p_value)
+            else f" that could be told from chance (p = {chance})"
+        )
         return (
-            f"{goes} ({tau}), but what they differ in besides may be the reason: given "
-            f"{listing(names)}, nothing is left that could be told from chance "
-            f"(p = {number(found.left.p_value, 2)})."
+            f"{goes} ({tau}), but what they differ in besides may be the reason: given {names}, "
+            f"nothing is left{nothing}."
         )
     if found.verdict == "untested":
+        return f"{goes} ({tau}). Of so few models it can't be told whether {names} is the reason."
+    if found.verdict == "reversed":
         return (
-            f"{goes} ({tau}). Whether {listing(names)} are the reason can't be told from so few "
-            "models."
+            f"{goes} ({tau}), but given {names} it is the other way round (correlation of what is "
+            f"left {number(found.left.value, 2)}): what they differ in besides is the reason."
         )
-    given = f", also given {listing(names)}" if names else ""
-    return f"{goes} ({tau}){given}."
+    return f"{goes} ({tau}){f', also given {names}' if found.confounders else ''}."
+
+
+def _fitted(found: Assessment, label: str) -> list[str]:
+    if not found.fitted:
+        return []
+    return [f"α was accepted for its agreement with this very {label}, which flatters the order."]
 
 
 def _repeatability(found: Assessment) -> list[str]:

@@ -1,14 +1,7 @@
 """Does a score mean anything? Rank correlations with performance, and what explains them."""
 
 from sweeps.validity.assessment import FEWEST_MODELS, Assessment, assess, repeatability
-from sweeps.validity.association import (
-    Association,
-    association,
-    kendall,
-    resampled,
-    spearman,
-    weighted_kendall,
-)
+from sweeps.validity.association import Association, association, kendall
 from sweeps.validity.confounding import Residual, residual
 from sweeps.validity.of_ranking import assess_ranking
 
@@ -22,8 +15,5 @@ __all__ = [
     "association",
     "kendall",
     "repeatability",
-    "resampled",
     "residual",
-    "spearman",
-    "weighted_kendall",
 ]

@@ -21,8 +21,8 @@ from sweeps.validity.association import Association, FloatArray, association, ke
 from sweeps.validity.confounding import Residual, residual
 
 FEWEST_MODELS = 8
-"""Models that differ, under which nothing is assessed: with 7 even a perfect order has an interval
-of no use, and where most are alike an interval is of the few others.
+"""Models that differ, under which nothing is assessed: an interval of fewer is of no use, and no
+confounder can be accounted for.
 """
 
 LEVEL = 0.01
@@ -31,7 +31,7 @@ LEVEL = 0.01
 MOST_MODELS = 1_000
 """Models that are assessed: of a larger pool so many, drawn. They bound τ to about 0.04."""
 
-Verdict = Literal["few", "chance", "explained", "untested", "informative"]
+Verdict = Literal["few", "chance", "explained", "untested", "reversed", "informative"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Assessment:
         verdict: ``few`` models, or few that differ; ``chance``: the association can't be told from
             none; ``explained``: it can, but not once the ``confounders`` are accounted for;
             ``untested``: it can, and there are too few models for so many confounders;
-            ``informative``: it can even then.
+            ``reversed``: given the confounders it goes the other way; ``informative``: it can even
+            then, in the same direction (which may be a worse performance).
         models: how many have a score and a performance.
         score: the score's association with performance.
         beside: that of each trivial property, by its name.
@@ -50,6 +51,7 @@ class Assessment:
         added: what is left given each trivial property by itself.
         confounders: those that vary in this sweep.
         repeatability: mean τ-b between the rankings by single seeds; NaN for a single seed.
+        fitted: whether α was chosen with the performance in view, which flatters all of this.
     """
 
     verdict: Verdict
@@ -60,6 +62,7 @@ class Assessment:
     added: Mapping[str, Residual]
     confounders: tuple[str, ...]
     repeatability: float
+    fitted: bool = False
 
 
 def assess(
@@ -125,9 +128,11 @@ def _verdict(found: Association, left: Residual | None) -> Verdict:
     """What the two tests together say, each at `LEVEL`; ``left`` is None without confounders."""
     if not found.p_value < LEVEL:
         return "chance"
-    if left is None or left.p_value < LEVEL:
+    if left is None:
         return "informative"
-    return "untested" if np.isnan(left.p_value) else "explained"
+    if left.p_value < LEVEL:
+        return "informative" if left.value * found.value > 0 else "reversed"
+    return "untested" if np.isnan(left.explained) else "explained"
 
 
 def repeatability(by_seed: Sequence[npt.ArrayLike]) -> float:

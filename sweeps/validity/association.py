@@ -8,16 +8,12 @@ variation of both, and resampling the seeds as well would count theirs twice (Da
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
-Statistic = Callable[[FloatArray, FloatArray], FloatArray]
-"""(draws, M) and (draws, M) -> (draws,)."""
-
 DRAWS = 2_000
 LEVEL = 0.95
 
@@ -61,34 +57,6 @@ def association(
     )
     low, high = _percentiles(_tau(first, second, counts.astype(np.float64)))
     return Association(value, low, high, float(kendalltau(_vector(x), _vector(y)).pvalue))
-
-
-def resampled(
-    statistic: Statistic, x: npt.ArrayLike, y: npt.ArrayLike, *, seed: int = 0, draws: int = DRAWS
-) -> tuple[float, float, float]:
-    """Any other statistic, and its percentile interval."""
-    first, second = _vector(x), _vector(y)
-    models = len(first)
-    value = float(statistic(first[None], second[None])[0])
-    chosen = np.random.default_rng([seed, models]).integers(models, size=(draws, models))
-    return value, *_percentiles(statistic(first[chosen], second[chosen]))
-
-
-def spearman(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Spearman's ρ along the last axis."""
-    from scipy.stats import rankdata
-
-    first, second = (rankdata(side, axis=-1) for side in (x, y))
-    return correlation(first, second)
-
-
-def weighted_kendall(x: FloatArray, y: FloatArray) -> FloatArray:
-    """τ with hyperbolic weights along the last axis: exchanges among the first ranks count more
-    (Vigna 2015, arXiv 1404.3325), the mean of ranking by either side. (draws, M) -> (draws,).
-    """
-    from scipy.stats import weightedtau
-
-    return np.array([weightedtau(*pair).statistic for pair in zip(x, y, strict=True)])
 
 
 def correlation(x: FloatArray, y: FloatArray) -> FloatArray:

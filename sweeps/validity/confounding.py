@@ -17,7 +17,13 @@ import numpy.typing as npt
 from sweeps.validity.association import DRAWS, FloatArray, correlation
 
 KNOTS = 5
-"""Most knots of a spline, at evenly spaced quantiles: one term less. A small pool has fewer."""
+"""Most knots of a spline, at evenly spaced quantiles: one term less. A small pool has fewer, but
+no fewer than `FEWEST_KNOTS`."""
+
+FEWEST_KNOTS = 3
+"""A straight line would leave most of what a learning rate does, which is best in the middle: of 27
+models that such a rate alone makes alike, 98% would be called informative.
+"""
 
 MODELS_A_TERM = 4
 """Fewest models for each term of the regression."""
@@ -74,7 +80,7 @@ def residual(
 
 def _basis(confounders: list[FloatArray], models: int) -> FloatArray:
     """An orthonormal basis of what the confounders explain: as bent as the models allow."""
-    for knots in range(KNOTS, 1, -1):
+    for knots in range(KNOTS, FEWEST_KNOTS - 1, -1):
         basis, triangle = np.linalg.qr(_design(confounders, models, knots))
         # What other columns already hold adds rounding alone.
         basis = basis[:, abs(np.diag(triangle)) > 1e-9 * abs(triangle).max()]

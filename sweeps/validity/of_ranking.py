@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
 _OF_MODELS = ("learning_rate", "weight_decay", "batch_size", "epochs")
 _OF_TRAININGS = ("parameters", "metric_early", "train_loss", "train_loss_sum")
-_LOGARITHMIC = ("learning_rate", "parameters")
+_LOGARITHMIC = ("learning_rate", "weight_decay", "parameters")
 _CONFOUNDERS = (*_OF_MODELS, "parameters")
 _NOT_TRIVIAL = ("weight_decay", "batch_size", "epochs")
+_LOSSES = ("train_loss", "train_loss_sum")
 
 
 def assess_ranking(
@@ -42,10 +44,15 @@ def assess_ranking(
             if name in table:
                 means = table.astype({name: "float64"}).groupby("model_id")[name].mean()
                 values = means.reindex(ids)
-                properties[name] = np.log(values) if name in _LOGARITHMIC else values
+                properties[name] = _logarithm(values) if name in _LOGARITHMIC else values
+    # Higher is to mean better of these too, as of the score: a τ of 1 is the same order.
+    if "metric_early" in properties:
+        properties["metric_early"] = ranking.metric.sign * properties["metric_early"]
+    for name in set(_LOSSES) & set(properties):
+        properties[name] = -properties[name]
     by_seed = ranking.scores.pivot_table(index="model_id", columns="seed", values="traceability")
     by_seed = by_seed.reindex(ids).dropna(axis="columns")
-    return assess(
+    found = assess(
         score,
         ranking.metric.sign * performance,
         trivial={name: each for name, each in properties.items() if name not in _NOT_TRIVIAL},
@@ -53,3 +60,12 @@ def assess_ranking(
         by_seed=[by_seed[column] for column in by_seed],
         seed=seed,
     )
+    return replace(found, fitted=ranking.alpha_source == "cross_validated")
+
+
+def _logarithm(values: pd.Series) -> pd.Series:
+    """Of values ≥ 0; a 0, such as of no weight decay, stands one power of ten below the least."""
+    positive = values[values > 0]
+    least = float(positive.min()) if len(positive) else 1.0
+    logarithm: pd.Series = np.log(values.mask(values == 0, least / 10))
+    return logarithm

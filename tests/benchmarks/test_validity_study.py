@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 import sweeps
 from benchmarks.validity import __main__ as study
 from benchmarks.validity import analysis, document, experiments, pools, tasks
+from benchmarks.validity.correlations import resampled, spearman, weighted_kendall
 from benchmarks.validity.gather import candidates, gather
 from sweeps.config import SweepConfig
 
@@ -97,18 +99,28 @@ def test_the_study_from_its_sweeps_to_its_tables(
     known = candidates(trained, chosen[0])
     assert set(known) == set(measures.loc[measures["kind"] == "free", "model_id"])
     two = dict(list(known.items())[:2])
-    followed = experiments.followed(two, 2).assign(task="breast_cancer")
+    followed = experiments.followed(two, 2).assign(task="breast_cancer", kind="free")
     assert len(followed) == 4
     zeroed = experiments.faithful(two).assign(task="breast_cancer")
     assert set(zeroed["estimator"]) == {"taylor", "gradient", "magnitude", "fisher", "mas"}
-    followed = experiments.followed(known, 1).assign(task="breast_cancer")
+    followed = experiments.followed(known, 1).assign(task="breast_cancer", kind="free")
     followed.to_parquet(tmp_path / "followed.parquet")
     zeroed.to_parquet(tmp_path / "zeroed.parquet")
     study.analyse(tmp_path)
     table = pd.read_csv(tmp_path / "usefulness.csv")
     assert {"score.0.5", "trivial.early", "stability.directness"} <= set(table["measure"])
+    decided = pd.read_csv(tmp_path / "choices.csv").set_index(["of", "choice"])
+    floors = decided.loc["floor", "models"]
+    assert floors.is_monotonic_decreasing
+    assert floors.iloc[0] > floors.iloc[-1]
+    assert decided.loc[("replicates", 1), "tau"] > 0
     assert study.compare(tmp_path, tmp_path)
     assert "τ differs by 0.000 at most" in capsys.readouterr().out
+    (tmp_path / "fewer").mkdir()
+    table.assign(tau=table["tau"].mask(table["measure"] == "score.0.5")).to_csv(
+        tmp_path / "fewer" / "usefulness.csv", index=False
+    )
+    assert not study.compare(tmp_path / "fewer", tmp_path)
 
 
 def test_what_tells_of_the_test_metric_is_found() -> None:
@@ -138,6 +150,16 @@ def test_what_tells_of_the_test_metric_is_found() -> None:
     assert table.loc["explainability.gini", "repeatability"] > 0.8
     assert table.loc["stability.directness", "high"] < -0.6
     assert table.loc["stability.magnitude", "p"] > 0.01
+
+
+def test_the_other_correlations_are_scipys() -> None:
+    generator = np.random.default_rng(1)
+    x, y = generator.integers(0, 9, size=(2, 25)).astype(float)
+    value, low, high = resampled(spearman, x, y, draws=200)
+    assert value == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert low < value < high
+    weighted, _, _ = resampled(weighted_kendall, x, y, draws=2)
+    assert weighted == stats.weightedtau(x, y).statistic
 
 
 NUMBERS = ("article", "loss", "loss_sum", "early")

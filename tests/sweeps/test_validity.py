@@ -16,10 +16,7 @@ from sweeps.validity import (
     association,
     kendall,
     repeatability,
-    resampled,
     residual,
-    spearman,
-    weighted_kendall,
 )
 from sweeps.validity.association import _signs, _tau
 from sweeps.validity.confounding import natural_spline
@@ -93,16 +90,6 @@ def test_what_is_no_vector_is_refused(values: object) -> None:
         kendall(values, values)
 
 
-def test_the_other_correlations_are_scipys() -> None:
-    generator = np.random.default_rng(1)
-    x, y = generator.integers(0, 9, size=(2, 25)).astype(float)
-    value, low, high = resampled(spearman, x, y, draws=200)
-    assert value == pytest.approx(stats.spearmanr(x, y).statistic)
-    assert low < value < high
-    weighted, _, _ = resampled(weighted_kendall, x, y, draws=2)
-    assert weighted == stats.weightedtau(x, y).statistic
-
-
 def test_intervals_cover() -> None:
     """Of τ = (2/π) arcsin ρ for a normal pair."""
     rho, inside = 0.5, 0
@@ -121,10 +108,11 @@ def test_a_spline_is_natural_and_holds_straight_lines() -> None:
     line = np.column_stack([np.ones(40), basis])
     fitted = line @ np.linalg.lstsq(line, 3 * values - 1, rcond=None)[0]
     np.testing.assert_allclose(fitted, 3 * values - 1, atol=1e-9)
-    # Beyond the knots it goes on straight: second differences vanish on an even grid.
-    even = np.concatenate([np.linspace(0, 1, 30), np.linspace(1, 1, 1)])
-    ends = natural_spline(np.concatenate([even, even]), 5)
-    assert np.linalg.matrix_rank(ends) == 4
+    # Natural: it bends at neither end, as a plain cubic would.
+    grid = natural_spline(np.linspace(0, 1, 2001), 5)
+    bends = np.diff(grid, n=2, axis=0) * 2000**2
+    assert abs(bends[1000]).max() > 0.5
+    np.testing.assert_allclose(bends[[0, -1]], 0, atol=0.05)
 
 
 def test_a_residual_is_that_of_a_plain_regression() -> None:
@@ -192,16 +180,48 @@ def test_no_verdict_depends_on_which_model_stands_first(seed: int) -> None:
 
 def test_a_small_pool_has_straighter_confounders_or_none() -> None:
     generator = np.random.default_rng(8)
-    rate, decay, size, score = generator.normal(size=(4, 13))
+    rate, decay, size, score = generator.normal(size=(4, 20))
     given = {"learning_rate": rate, "weight_decay": decay}
-    # 13 models carry three terms: a constant, and a straight line for each of the two.
-    columns = [np.ones(13), stats.rankdata(score)]
+    # 20 models carry five terms: a constant, and two for each spline of three knots.
+    ranks = stats.rankdata(score)
+    terms = [np.ones((20, 1)), natural_spline(rate, 3), natural_spline(decay, 3)]
+    design = np.concatenate(terms, axis=1)
+    left = ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
     found = residual(score, score, [rate, decay])
-    line = np.column_stack([columns[0], rate, decay])
-    left = columns[1] - line @ np.linalg.lstsq(line, columns[1], rcond=None)[0]
-    assert found.explained == pytest.approx(1 - left.var() / columns[1].var())
+    assert found.explained == pytest.approx(1 - left.var() / ranks.var())
     assert assess(score, score, confounders=given).verdict == "informative"
     assert assess(score, score, confounders=given | {"size": size}).verdict == "untested"
+
+
+@pytest.mark.parametrize("models", [12, 16, 27])
+def test_a_rate_that_is_best_in_the_middle_informs_no_small_pool(models: int) -> None:
+    verdicts = []
+    for seed in range(60):
+        generator = np.random.default_rng([seed, models])
+        rate = generator.uniform(-1, 1, models)
+        sides = -3 * rate**2 + 0.4 * generator.normal(size=(2, models))
+        others = dict(enumerate(generator.normal(size=(2, models))))
+        given = {"learning_rate": rate} | (
+            {str(k): v for k, v in others.items()} if models > 20 else {}
+        )
+        verdicts.append(assess(*sides, confounders=given, seed=seed).verdict)
+    assert verdicts.count("informative") <= 6, verdicts
+
+
+def test_what_goes_the_other_way_given_the_settings_is_called_so() -> None:
+    generator = np.random.default_rng(9)
+    rate, noise, other = generator.normal(size=(3, 60))
+    score, performance = rate + 0.4 * noise, 3 * rate - noise + 0.2 * other
+    found = assess(score, performance, confounders={"learning_rate": rate})
+    assert found.score.value > 0.5
+    assert found.left.value < -0.5
+    assert found.verdict == "reversed"
+
+
+def test_a_score_that_a_setting_determines_is_explained_by_it() -> None:
+    rate = np.linspace(-3, -1, 60)
+    performance = -rate + 0.1 * np.random.default_rng(10).normal(size=60)
+    assert assess(-rate, performance, confounders={"learning_rate": rate}).verdict == "explained"
 
 
 def test_few_models_are_not_assessed() -> None:
