@@ -1,11 +1,12 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-fast check format bench bench-peers validity validity-quick lock browser database clean
+.PHONY: help setup sweep test test-fast check format bench bench-peers page-tools validity validity-quick lock browser database clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
 PIP_ARGS ?=
 BIN := .venv/bin
+PAGE := sweeps/report/page
 CODE := trace_core search_spaces sweeps tests benchmarks examples
 
 help:  ## show this list
@@ -29,14 +30,21 @@ test: setup browser database  ## run every test
 test-fast: setup  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
-check: setup  ## lint, formatting and types; changes nothing
+check: setup page-tools  ## lint, formatting and types; changes nothing
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+	@if [ -d $(PAGE)/node_modules ]; then cd $(PAGE) && npx biome ci .; fi
 
-format: setup  ## rewrite the code in the project's format
+format: setup page-tools  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
+	@if [ -d $(PAGE)/node_modules ]; then cd $(PAGE) && npx biome check --write .; fi
+
+page-tools:  ## install what checks the page's scripts, where npm is
+	@[ -d $(PAGE)/node_modules ] || { command -v npm >/dev/null && \
+		npm ci --prefix $(PAGE) --silent --no-audit --no-fund; } || \
+		echo "npm is not here: the page's scripts are not checked (install Node.js)" >&2
 
 bench: setup  ## run the benchmarks, and write benchmarks/results/
 	$(BIN)/python -m benchmarks

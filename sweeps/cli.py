@@ -78,12 +78,14 @@ class _Group(click.Group):
     def _invoke(self, ctx: click.Context) -> Any:
         from search_spaces import SpaceError
         from sweeps.config_messages import ConfigError
+        from sweeps.decisions import DecisionError
         from sweeps.run_directory import RunDirectoryError
         from trace_core import TraceError
 
+        told = (ConfigError, DecisionError, RunDirectoryError, SpaceError, TraceError)
         try:
             return super().invoke(ctx)
-        except (ConfigError, RunDirectoryError, SpaceError, TraceError, FileExistsError) as error:
+        except (*told, FileExistsError) as error:
             _stop(str(error), USAGE)
         except FileNotFoundError as error:
             _stop(str(error), NOT_FOUND)
@@ -230,6 +232,50 @@ def report(run_dir: Path, alpha: float | str | None, as_json: bool) -> None:
     sweep = api.load(run_dir)
     sweep.report(alpha)
     _show(sweep, alpha, as_json)
+
+
+@main.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--model", metavar="ID", help="The model that is chosen.")
+@click.option("--reviewer", metavar="NAME", help="Who chooses it.")
+@click.option("--reason", metavar="TEXT", help="Why.")
+@click.option("--check", is_flag=True, help="Fail if the ranking changed since the last decision.")
+@as_json
+def decide(
+    run_dir: Path,
+    model: str | None,
+    reviewer: str | None,
+    reason: str | None,
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Record which model was chosen and why, or check that the choice still stands."""
+    from dataclasses import asdict
+
+    from sweeps import decisions
+    from sweeps.run_directory import RunDirectory
+
+    given = {"--model": model, "--reviewer": reviewer, "--reason": reason}
+    missing = [name for name, value in given.items() if value is None]
+    if check and len(missing) < len(given):
+        raise click.UsageError("--check takes no decision: leave out --model, --reviewer, --reason")
+    if not check and missing:
+        raise click.UsageError(f"a decision needs {', '.join(missing)} too (or --check)")
+    run = RunDirectory.existing(run_dir)
+    if check:
+        made, holds = decisions.stands(run)
+    else:
+        made, holds = decisions.decide(run, str(model), str(reviewer), str(reason)), True
+    if as_json:
+        _answer(json.dumps(asdict(made) | {"stands": holds}))
+    else:
+        _answer(made.model_id)
+    if not holds:
+        _stop(
+            f"the ranking changed since {made.reviewer} chose {made.model_id} ({made.time}): "
+            "look at the report again, and decide anew",
+            FAILED,
+        )
 
 
 def _sweep(make: Callable[[], Sweep], as_json: bool) -> None:

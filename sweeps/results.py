@@ -16,10 +16,10 @@ from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
-from sweeps.report import write_report
+from sweeps.report import ModelTraces, write_report
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
 from sweeps.scoring import replicate_table
-from sweeps.selection import StudyTrial, read_trials
+from sweeps.selection import StudyTrial, read_trials, setting_importances
 from sweeps.validity import Assessment, assess_ranking
 from trace_core import Trace
 from trace_core.durable import write_atomically
@@ -86,17 +86,23 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
 def write_results(run: RunDirectory, results: Results) -> Path:
     """Write ``report/`` and the ledger; returns the path of the page."""
     write_ledger(run, results.ledger)
+    known: dict[Any, Any] = results.models.set_index("model_id").to_dict("index")
     commands = {}
     if len(results.ranking.frame):
         winner = results.ranking.frame.iloc[0]["model_id"]
-        row = results.models.set_index("model_id").loc[winner]
+        row = known[winner]
         path = run.report / "winner.yaml"
         write_atomically(path, results.config.winner(row["candidate"]).dump().encode())
         commands["train_winner"] = f"tracerank run {shlex.quote(str(path))}"
-    trainings = dict(zip(results.models["model_id"], results.models["trainings"], strict=True))
 
-    def curves(model_id: str) -> list[Trace]:
-        return [Trace.load(run.trace(training_id)) for training_id in trainings[model_id]]
+    def traces(model_id: str) -> ModelTraces:
+        ids = known[model_id]["trainings"]
+        stored = [records.load(run, training_id) for training_id in ids]
+        return ModelTraces(
+            [Trace.load(run.trace(training_id)) for training_id in ids],
+            [record.history for record in stored if record is not None],
+            results.config.winner(known[model_id]["candidate"]).dump(),
+        )
 
     return write_report(
         run.report,
@@ -106,10 +112,11 @@ def write_results(run: RunDirectory, results: Results) -> Path:
         metric=results.ranking.metric,
         models=results.models,
         replicates=results.replicates,
-        curves=curves,
+        traces=traces,
         failures=_failures(run, results.ledger),
         environment=_environment(run),
         commands=commands,
+        importances=setting_importances,
     )
 
 

@@ -76,6 +76,11 @@ class RunDirectory:
         """The folder of the ranking report."""
         return self.path / "report"
 
+    @property
+    def decisions(self) -> Path:
+        """What reviewers decided."""
+        return self.path / "decision.json"
+
     def logged(self, logger: str) -> Path:
         """Which trials a logger has written."""
         return self.path / "logged" / f"{logger}.txt"

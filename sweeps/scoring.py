@@ -5,7 +5,7 @@ disk.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ from sweeps import records
 from sweeps.config import SweepConfig
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
-from trace_core import Trace
+from trace_core import Trace, TraceError
 
 REPLICATE_COLUMNS = (
     "model_id",
@@ -35,6 +35,16 @@ REPLICATE_COLUMNS = (
     "train_loss_sum",
     "parameters",
 )
+
+STABILITIES = ("steadiness", "steadiness_raw", "magnitude", "directness")
+CHANGE_RATES = ("rms", "global_l1", "tensor_l1", "symmetric", "elementwise")
+EXPLAINABILITIES = ("gini", "hoyer", "effective_sparsity", "top_mass", "entropy")
+KIND_COLUMNS = (
+    *(f"stability.{kind}" for kind in STABILITIES),
+    *(f"change_rate.{kind}" for kind in CHANGE_RATES),
+    *(f"explainability.{kind}" for kind in EXPLAINABILITIES),
+)
+"""A column of `replicate_table` for every kind, so that a reader may change to another one."""
 
 EARLY = 0.1
 """Share of the budget after which ``metric_early`` is taken, at the next evaluation."""
@@ -78,6 +88,22 @@ def score(
     }
 
 
+def kinds(span: Trace) -> dict[str, float]:
+    """Every kind of score of a span of steps, by `KIND_COLUMNS`; NaN where it is undefined."""
+    return {
+        **{f"stability.{kind}": _defined(span.stability, kind) for kind in STABILITIES},
+        **{f"change_rate.{kind}": mean(span.change_rate(kind)) for kind in CHANGE_RATES},
+        **{f"explainability.{kind}": mean(span.explainability(kind)) for kind in EXPLAINABILITIES},
+    }
+
+
+def _defined(stability: Callable[[str], float], kind: str) -> float:
+    try:
+        return stability(kind)
+    except TraceError:
+        return math.nan
+
+
 def mean(values: Iterable[float]) -> float:
     """Mean of what is defined; NaN if nothing is."""
     defined = [float(value) for value in values if not math.isnan(value)]
@@ -108,5 +134,6 @@ def replicate_table(
                 continue
             trace = Trace.load(run.trace(training_id))
             steps = None if examples is None else round(record.steps * examples / record.examples)
-            rows.append(score(record, trace, config, steps))
-    return pd.DataFrame(rows, columns=list(REPLICATE_COLUMNS))
+            span = trace if steps is None else trace.window(0, steps)
+            rows.append(score(record, trace, config, steps) | kinds(span))
+    return pd.DataFrame(rows, columns=[*REPLICATE_COLUMNS, *KIND_COLUMNS])

@@ -222,7 +222,8 @@ def rank(
     table = ranked.assign(
         rank_low=intervals.low,
         rank_high=intervals.high,
-        traceability=[float(scores.mean()) for scores in traceability],
+        # A line in α, computed as the page does it: its order is this one at every α.
+        traceability=choice.alpha * pool.first + (1 - choice.alpha) * pool.second,
         metric_name=metric.name,
         share_first=share_first(pool.first, pool.second) if lines else np.nan,
         p_first=probability_first(pool.parts, choice, pool.goodness, seed)

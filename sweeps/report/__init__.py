@@ -1,4 +1,8 @@
-"""The ranking report: facts (data), charts (SVG), page (HTML), and tables beside the page."""
+"""The ranking report: facts (data), charts (SVG), page (HTML), and tables beside the page.
+
+``page/`` holds what a browser is given: the template, the style, and the scripts (`bundle` joins
+them), which work on what `browsed` packs.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sweeps.report.details import ModelTraces
 from sweeps.report.facts import Facts, build_facts
+from sweeps.report.influence import Importances
 from sweeps.report.page import render
-from sweeps.report.series import Traced
+from sweeps.report.summary import summary
 from trace_core.durable import write_atomically
 
 if TYPE_CHECKING:
     from sweeps.ranking import MetricInfo, Ranking
     from sweeps.validity import Assessment
 
-__all__ = ["Facts", "build_facts", "render", "write_report"]
+__all__ = ["Facts", "ModelTraces", "build_facts", "render", "write_report"]
 
 
 def write_report(
@@ -31,12 +37,14 @@ def write_report(
     metric: MetricInfo,
     models: pd.DataFrame,
     replicates: pd.DataFrame,
-    curves: Callable[[str], Sequence[Traced]],
+    traces: Callable[[str], ModelTraces],
     failures: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
     commands: Mapping[str, str],
+    importances: Importances,
 ) -> Path:
-    """Write ``index.html``, and ``ranking`` as ``.json``, ``.csv`` and ``.parquet``, atomically.
+    """Write ``index.html``, ``report.md``, and ``ranking`` as ``.json``, ``.csv`` and ``.parquet``,
+    each atomically.
 
     Args:
         directory: where to; made if it isn't there.
@@ -47,11 +55,12 @@ def write_report(
         models: one row per model tried: ``model_id``, ``architecture``, ``init``, ``settings``,
             ``state``, ``reason``.
         replicates: one row of scores per finished training.
-        curves: the traces of a model's trainings; asked for the leading models alone.
+        traces: what is stored of a model's trainings; asked for the leading models alone.
         failures: trials that aren't COMPLETE: ``trial``, ``model`` (its id), ``state``, ``reason``,
             ``log_tail``.
         environment: versions and machine, nested as you like.
         commands: what to type, by purpose (``train_winner``).
+        importances: from models' settings and a figure of each, the share each setting explains.
 
     Returns:
         The path of the page. It is written last: where it is new, so are the tables.
@@ -63,10 +72,11 @@ def write_report(
         metric=metric,
         models=models,
         replicates=replicates,
-        curves=curves,
+        traces=traces,
         failures=failures,
         environment=environment,
         commands=commands,
+        importances=importances,
     )
     page = render(facts)
     data = ranking.to_json() | {"validity": facts.validity}
@@ -76,5 +86,6 @@ def write_report(
     write_atomically(directory / "ranking.json", f"{table}\n".encode())
     write_atomically(directory / "ranking.csv", ranking.frame.to_csv(index=False).encode())
     write_atomically(directory / "ranking.parquet", parquet.getvalue())
+    write_atomically(directory / "report.md", summary(facts).encode())
     write_atomically(directory / "index.html", page.encode())
     return directory / "index.html"

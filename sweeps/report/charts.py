@@ -60,3 +60,10 @@ def interval_bar(row: dict[str, Any], ranks: int) -> Markup:
         aria_hidden="true",
         class_="interval",
     )
+
+
+def share_bar(share: float | None) -> Markup:
+    """A share of one as a bar; it decorates the figure."""
+    width = 60 * (share or 0.0)
+    bar = tag("rect", x=0, y=2, width=width, height=8, class_="share-bar")
+    return tag("svg", bar, viewBox="0 0 60 12", width=60, height=12, aria_hidden="true")

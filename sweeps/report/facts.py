@@ -12,8 +12,9 @@ import pandas as pd
 from sweeps import yaml_text
 from sweeps.ranking import READINGS
 from sweeps.report.alphas import alpha_facts
-from sweeps.report.series import Traced
-from sweeps.report.series import curves as step_curves
+from sweeps.report.browsed import DETAILED, browsed
+from sweeps.report.details import ModelTraces, details
+from sweeps.report.influence import Importances, influence
 from sweeps.report.settings import common_settings, flat, model_names, own_settings
 from sweeps.report.validity import validity_facts
 from sweeps.report.verdict import alpha_sentence, tally, verdict
@@ -64,6 +65,7 @@ class Facts:
     curves: list[dict[str, Any]]
     alphas: dict[str, Any]
     grid: dict[str, Any]
+    influence: list[dict[str, Any]]
     failures: list[dict[str, Any]]
     trials: dict[str, int]
     commands: dict[str, str]
@@ -72,6 +74,7 @@ class Facts:
     validity: dict[str, Any]
     replicates: int
     seeds: list[int]
+    browsed: dict[str, Any]
     environment: dict[str, str]
     configuration: str
 
@@ -88,12 +91,13 @@ def build_facts(
     metric: MetricInfo,
     models: pd.DataFrame,
     replicates: pd.DataFrame,
-    curves: Callable[[str], Sequence[Traced]],
+    traces: Callable[[str], ModelTraces],
     failures: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
     commands: Mapping[str, str],
+    importances: Importances,
 ) -> Facts:
-    """Gather the facts; ``curves`` is asked for the traces of the leading models alone."""
+    """Gather the facts; ``traces`` is asked for those of the leading models alone."""
     table = ranking.to_json()
     kinds = score_kinds(config)
     described = {str(row["model_id"]): _keyed(row) for row in models.to_dict("records")}
@@ -107,6 +111,12 @@ def build_facts(
     excluded = _excluded(table["excluded"], described, names, common, means)
     measured = metric_facts(metric, rows, excluded, config)
     omnibus = table["omnibus"]
+    in_depth = {
+        row["model_id"]: details(
+            traces(row["model_id"]), kinds["change_rate"], kinds["explainability"]
+        )
+        for row in rows[:DETAILED]
+    }
     alpha = {"value": table["alpha"], "reading": table["reading"]}
     alpha |= {"source": table["alpha_source"], "note": table["alpha_note"]}
     return Facts(
@@ -122,12 +132,11 @@ def build_facts(
         common_settings=common,
         excluded=excluded,
         curves=[
-            {"model_id": row["model_id"]}
-            | step_curves(curves(row["model_id"]), kinds["change_rate"], kinds["explainability"])
-            for row in rows[:LEADERS]
+            {"model_id": model_id, **in_depth[model_id]} for model_id in list(in_depth)[:LEADERS]
         ],
         alphas=alphas,
         grid=grid(described, rows, means),
+        influence=influence(rows, importances),
         failures=[_failure(failure, names) for failure in failures],
         trials={state: int(amount) for state, amount in table["trials"].items()},
         commands={str(label): str(text) for label, text in commands.items()},
@@ -136,6 +145,7 @@ def build_facts(
         validity=validity_facts(validity, measured),
         replicates=int(config.get("replicates", 0)),
         seeds=sorted({int(seed) for seed in replicates["seed"]}) if len(replicates) else [],
+        browsed=browsed(rows, replicates, in_depth),
         environment=flat(environment),
         configuration=yaml_text.write(dict(config)),
     )

@@ -6,46 +6,78 @@ import base64
 import hashlib
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from sweeps.report import charts, scatter, wording
+from sweeps.report.browsed import packed
+from sweeps.report.bundle import bundled
 from sweeps.report.facts import Facts
 
 LOG_TAIL = 4_000
 """Characters shown of a log's end; the whole log is with the run."""
+
+LISTED = 50
+"""Models in the page's own table, for readers that run no scripts, such as a mail's preview."""
+
+LISTED_EXCLUDED = 200
+"""Models and trials in the tables of what was left out."""
 
 _COMMANDS = {"train_winner": "Train the winner again"}
 
 
 def render(facts: Facts) -> str:
     """The HTML of the report; every text in it is escaped, whatever a model is called."""
-    style = _resource("style.css")
+    style, script = _resource("style.css"), _script()
     return _template().render(
         facts=facts,
         leader=facts.models[0] if facts.models else None,
         drawn=[row for row in facts.models if row["key"]],
         # Written by the project itself, so that escaping it would only break its selectors.
         style=Markup(style),  # noqa: S704
-        policy=content_policy(style),
+        script=Markup(script),  # noqa: S704
+        policy=content_policy(style, script),
+        data=packed(given_to_scripts(facts)),
         scatter=charts.scatter_charts(facts) if facts.models else [],
-        scatter_caption=scatter.caption(facts.excluded, facts.metric),
+        scatter_caption=scatter.caption(facts.models, facts.excluded, facts.metric),
         timelines=charts.step_charts(facts) if facts.models else [],
         ranks=charts.rank_charts(facts) if facts.alphas["lines"] else [],
         heat=_heat(facts),
         log_tail=LOG_TAIL,
+        listed=LISTED,
+        listed_excluded=LISTED_EXCLUDED,
         command_titles=_COMMANDS,
     )
 
 
-def content_policy(style: str) -> str:
-    """The page's content security policy: nothing but the one style sheet, known by its hash."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+def given_to_scripts(facts: Facts) -> dict[str, Any]:
+    """What the page's scripts work with."""
+    return {
+        "run": facts.name,
+        "metric": facts.metric,
+        "view": {
+            "alpha": facts.alpha["value"],
+            "reading": facts.alpha["reading"],
+            **facts.kinds,
+        },
+        **facts.browsed,
+    }
+
+
+def content_policy(style: str, script: str) -> str:
+    """The page's content security policy: nothing but the one style sheet and the one script, each
+    known by its hash.
+    """
     return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _heat(facts: Facts) -> list[list[int | None]]:
@@ -66,7 +98,12 @@ def _heat(facts: Facts) -> list[list[int | None]]:
 
 @lru_cache
 def _resource(name: str) -> str:
-    return files("sweeps.report").joinpath(name).read_text(encoding="utf-8")
+    return files("sweeps.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+@lru_cache
+def _script() -> str:
+    return bundled("main.js", _resource)
 
 
 @lru_cache
@@ -77,4 +114,5 @@ def _template() -> Template:
     for name in ("number", "significant", "percent", "span", "count", "settings", "capitalised"):
         environment.filters[name] = getattr(wording, name)
     environment.filters["interval_bar"] = charts.interval_bar
-    return environment.from_string(_resource("template.html"))
+    environment.filters["share_bar"] = charts.share_bar
+    return environment.from_string(_resource("index.html"))

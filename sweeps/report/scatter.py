@@ -15,6 +15,7 @@ from sweeps.report.wording import number, percent
 
 WIDE = Box(1000, 460, right=24)
 NARROW = Box(360, 380, left=50, right=12)
+MOST_MARKS = 400
 _REACH = 0.6
 """How far, in spans of the ranked models, excluded ones and the floor may stretch an axis."""
 
@@ -40,11 +41,12 @@ def scatter(
     y = box.y(*_domain(_extents(inside, "metric"), aside), down=down)
     better = f"{metric['label']} on validation data, {'lower' if down else 'higher'} is better ↑"
     leaders = [row for row in inside if row["key"]]
+    others = [row for row in inside if not row["key"]]
     children = [
         axes(box, x, y, "traceability →", better),
         *_floor(metric, box, y),
-        group([_excluded(row, x, y) for row in hollow], class_="excluded"),
-        group([_ranked(r, x, y, len(inside)) for r in inside if not r["key"]], class_="others"),
+        group([_excluded(row, x, y) for row in thinned(hollow)], class_="excluded"),
+        group([_ranked(row, x, y, len(inside)) for row in thinned(others)], class_="others"),
         *[_whiskers(row, x, y) for row in reversed(leaders)],
         *[_ranked(row, x, y, 1) for row in reversed(leaders)],
         *_labels(leaders, inside, box, x, y),
@@ -55,6 +57,14 @@ def scatter(
     )
     title = f"Traceability against validation {metric['label']}"
     return drawing(box.width, box.height, title, description, children, class_)
+
+
+def thinned(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of many, every so-manieth and all of the Pareto front: more marks hide each other, and each
+    costs a page 200 bytes.
+    """
+    step = -(-len(rows) // MOST_MARKS) or 1
+    return [row for at, row in enumerate(rows) if at % step == 0 or row.get("pareto")]
 
 
 def _extents(rows: Iterable[Mapping[str, Any]], name: str) -> list[float]:
@@ -222,7 +232,11 @@ def outside(rows: Sequence[Mapping[str, Any]]) -> int:
     return sum(row["metric"] is None or row["traceability"] is None for row in rows)
 
 
-def caption(excluded: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> str:
+def caption(
+    rows: Sequence[Mapping[str, Any]],
+    excluded: Sequence[Mapping[str, Any]],
+    metric: Mapping[str, Any],
+) -> str:
     """What the marks mean, in a sentence or two."""
     missing = outside(excluded)
     text = (
@@ -236,4 +250,8 @@ def caption(excluded: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) ->
             f" The learning floor is {share} of the way from the baseline "
             f"({number(metric['baseline'])}) to the best ranked model."
         )
+    for what, every in (("ranked", rows), ("excluded", excluded)):
+        if len(every) > MOST_MARKS:
+            step = -(-len(every) // MOST_MARKS)
+            text += f" Of {len(every):,} {what} models one in {step} is drawn."
     return f"{text} Not drawn, for want of figures: {missing}." if missing else text

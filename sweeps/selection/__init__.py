@@ -1,5 +1,6 @@
 """What is tried next, and the ledger of what was: all that imports Optuna."""
 
+from sweeps.selection.importances import setting_importances
 from sweeps.selection.study import Study, StudyTrial, read_trials
 
-__all__ = ["Study", "StudyTrial", "read_trials"]
+__all__ = ["Study", "StudyTrial", "read_trials", "setting_importances"]

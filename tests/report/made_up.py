@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from sweeps.ranking import COLUMNS, Exclusion, Leader, MetricInfo, Ranking
+from sweeps.report import ModelTraces
+from sweeps.selection import setting_importances
 from sweeps.validity import assess_ranking
 from trace_core.alpha import leaders, share_first
 
@@ -29,13 +31,28 @@ class MadeUpTrace:
         self._rate[:3] = [0.0, np.nan, level]
         self._index[1::2] = np.nan
 
-    def change_rate(self, kind: str) -> Any:
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def change_rate(self, kind: str = "rms") -> Any:
         assert kind == "rms"
         return self._rate
 
-    def explainability(self, kind: str) -> Any:
+    def explainability(self, kind: str = "gini") -> Any:
         assert kind == "gini"
         return self._index
+
+    def learning_rate(self) -> Any:
+        return np.full(len(self.steps), 0.1)
+
+    def by_layer(self) -> dict[str, MadeUpTrace]:
+        return {"hidden": self, "output": self}
+
+    def top_movers(self, count: int) -> list[tuple[str, float]]:
+        return [("output.weight", 3.25), ("hidden.weight", 1.5)][:count]
+
+    def most_important(self, count: int) -> list[tuple[str, float]]:
+        return [("hidden.weight", 0.75), ("output.weight", 0.25)][:count]
 
 
 @dataclass
@@ -52,10 +69,20 @@ class Sweep:
     commands: dict[str, str] = field(default_factory=dict)
     steps: int = 435
 
-    def curves(self, model_id: str) -> list[MadeUpTrace]:
+    def traces(self, model_id: str) -> ModelTraces:
         row = self.ranking.frame.set_index("model_id").loc[model_id]
         rng = np.random.default_rng(int(row["rank"]))
-        return [MadeUpTrace(rng, self.steps, float(row["change_rate"])) for _ in range(3)]
+        steps = np.linspace(0, self.steps, 16).round()
+        losses = [2 * np.exp(-steps / 100) + rng.normal(0, 0.01, 16) for _ in range(3)]
+        histories = [
+            [
+                {"step": s, "train_loss": x, "metric": 1 - x / 3}
+                for s, x in zip(steps, each, strict=True)
+            ]
+            for each in losses
+        ]
+        traces = [MadeUpTrace(rng, self.steps, float(row["change_rate"])) for _ in range(3)]
+        return ModelTraces(traces, histories, f"name: {model_id}\n")
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -65,10 +92,11 @@ class Sweep:
             "metric": self.metric,
             "models": self.models,
             "replicates": self.replicates,
-            "curves": self.curves,
+            "traces": self.traces,
             "failures": self.failures,
             "environment": self.environment,
             "commands": self.commands,
+            "importances": setting_importances,
         }
 
 
@@ -118,7 +146,28 @@ def make_replicates(
                     "metric_test": metric + rng.normal(0, 0.006),
                 }
             )
-    return pd.DataFrame(rows)
+    return with_kinds(pd.DataFrame(rows))
+
+
+def with_kinds(replicates: pd.DataFrame) -> pd.DataFrame:
+    """The table with a few other kinds of score, and the article's two terms."""
+    rng = np.random.default_rng(len(replicates))
+    size = len(replicates)
+    return (
+        replicates.assign(
+            **{
+                "stability.steadiness": replicates["stability"],
+                "stability.directness": rng.uniform(0.1, 0.9, size),
+                "explainability.gini": replicates["explainability"],
+                "explainability.hoyer": rng.uniform(0.3, 0.6, size),
+                "change_rate.rms": replicates["change_rate"],
+                "change_rate.tensor_l1": rng.uniform(0.001, 0.01, size),
+                "article_explainability": 1 / rng.integers(100, 9_999, size),
+            }
+        )
+        if size
+        else replicates
+    )
 
 
 def make_ranking(

@@ -247,7 +247,7 @@ class TestFiles:
                 table["traceability"], [row["traceability"] for row in written["models"]]
             )
             assert json.loads(table["settings"][0]) == written["models"][0]["settings"]
-        names = {"index.html", "ranking.json", "ranking.csv", "ranking.parquet"}
+        names = {"index.html", "report.md", "ranking.json", "ranking.csv", "ranking.parquet"}
         assert {path.name for path in folder.iterdir()} == names
 
     def test_writing_again_gives_the_same_bytes(self, tmp_path: Path) -> None:

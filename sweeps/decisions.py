@@ -1,0 +1,148 @@
+"""Decisions: which model a reviewer chose from a ranking, and whether that ranking still stands.
+
+A decision is tied to the ranking it was made from by a hash of what the ranking says of its models:
+their order, ranks and figures, α, and who was left out and why. Decisions follow each other in
+``decision.json``; none is ever changed or removed. A lock keeps two reviewers from losing one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Any
+
+from sweeps.run_directory import RunDirectory, resume_command, write_json
+
+SCHEMA = 1
+_HASHED = ("schema", "alpha", "alpha_source", "reading", "models", "excluded")
+MOST_TEXT = 10_000
+"""Characters of a reason."""
+
+
+class DecisionError(ValueError):
+    """A decision that can't be recorded, or records that can't be read."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Who chose which model, why, when (ISO 8601, UTC), and from which ranking (its hash)."""
+
+    model_id: str
+    alpha: float
+    reviewer: str
+    reason: str
+    time: str
+    ranking: str
+
+
+def ranking_hash(ranking: Mapping[str, Any]) -> str:
+    """SHA-256 of what ``ranking.json`` says of the models, in hexadecimal.
+
+    Warnings and the validity panel are not in it: their words may change with a version.
+    """
+    kept = {name: ranking[name] for name in _HASHED}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_ranking(run: RunDirectory) -> dict[str, Any]:
+    """The ranking that was reported.
+
+    Raises FileNotFoundError if there is none yet, DecisionError if it is damaged.
+    """
+    path = run.report / "ranking.json"
+    try:
+        ranking = json.loads(path.read_text(encoding="utf-8"))
+        ranking_hash(ranking)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: there is no ranking yet; end the sweep with: {resume_command(run.path)}"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DecisionError(
+            f"{path}: damaged ({error}); write it anew with: "
+            f"tracerank report {shlex.quote(str(run.path))}"
+        ) from None
+    return dict(ranking)
+
+
+def decisions(run: RunDirectory) -> list[Decision]:
+    """All that were recorded, the first first; none if there is no file.
+
+    Raises DecisionError if it is damaged.
+    """
+    try:
+        stored = json.loads(run.decisions.read_text(encoding="utf-8"))
+        if stored["schema"] != SCHEMA:
+            raise ValueError(f"schema {stored['schema']!r}; this version knows {SCHEMA}")
+        return [Decision(**each) for each in stored["decisions"]]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise DecisionError(
+            f"{run.decisions}: damaged ({error}); put an undamaged copy in its place"
+        ) from None
+
+
+def decide(run: RunDirectory, model_id: str, reviewer: str, reason: str) -> Decision:
+    """Record that ``reviewer`` chose a model from the ranking as it was last reported.
+
+    Raises DecisionError where the model isn't ranked, a text is empty or too long, or a file is
+    damaged; FileNotFoundError if nothing was ranked yet.
+    """
+    for name, text in (("reviewer", reviewer), ("reason", reason)):
+        if not text.strip():
+            raise DecisionError(f"{name}: is empty; a decision names who decided, and why")
+        if len(text) > MOST_TEXT:
+            raise DecisionError(f"{name}: has {len(text):,} characters; the most is {MOST_TEXT:,}")
+    ranking = read_ranking(run)
+    _require_ranked(ranking, model_id)
+    made = Decision(
+        model_id=model_id,
+        alpha=float(ranking["alpha"]),
+        reviewer=reviewer.strip(),
+        reason=reason.strip(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        ranking=ranking_hash(ranking),
+    )
+    with run.decisions.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        every = [asdict(each) for each in (*decisions(run), made)]
+        write_json(run.decisions, {"schema": SCHEMA, "decisions": every})
+    return made
+
+
+def stands(run: RunDirectory) -> tuple[Decision, bool]:
+    """The last decision, and whether the ranking it was made from is still the one reported.
+
+    Raises FileNotFoundError if nothing was decided or ranked, DecisionError for damaged files.
+    """
+    made = decisions(run)
+    if not made:
+        raise FileNotFoundError(
+            f"{run.path}: nothing is decided yet; decide with: "
+            f"tracerank decide {shlex.quote(str(run.path))} "
+            "--model ID --reviewer NAME --reason TEXT"
+        )
+    return made[-1], made[-1].ranking == ranking_hash(read_ranking(run))
+
+
+def _require_ranked(ranking: Mapping[str, Any], model_id: str) -> None:
+    ranked = [row["model_id"] for row in ranking["models"]]
+    if model_id in ranked:
+        return
+    for each in ranking["excluded"]:
+        if each["model_id"] == model_id:
+            raise DecisionError(f"model {model_id} is not ranked: {each['reason']}")
+    near = get_close_matches(model_id, ranked, 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    shown = ", ".join(ranked[:5]) + (f" and {len(ranked) - 5} more" if len(ranked) > 5 else "")
+    raise DecisionError(
+        f"model {model_id!r} is not in the ranking, which has {shown or 'no model'}.{hint}"
+    )

@@ -1,0 +1,55 @@
+"""What the page's scripts are given: the ranked models as columns, and the leading ones in depth.
+
+Scores are whole float64, so that the page orders the models as `sweeps.ranking` does at any α and
+of any kind; what is only drawn is rounded. Packed as gzip'd JSON in base64: a browser unpacks that
+itself, and a third of it is smaller than any numbers in text.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sweeps.report.wording import finite
+from sweeps.scoring import KIND_COLUMNS
+
+DETAILED = 500
+"""Leading models whose curves and layers are in the page."""
+COLUMNS = (
+    *("model_id", "architecture", "init", "name", "key", "own_settings", "replicates"),
+    *("rank_low", "rank_high", "p_first", "share_first"),
+    *("metric", "metric_best", "metric_test", "change_rate", "article_score"),
+)
+
+
+def browsed(
+    rows: Sequence[Mapping[str, Any]],
+    replicates: pd.DataFrame,
+    details: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """``models``: a list for every column, in order of rank, and under ``values`` the mean of every
+    kind over a model's trainings; ``details`` by model id.
+    """
+    names = [name for name in (*KIND_COLUMNS, "article_explainability") if name in replicates]
+    ids = [row["model_id"] for row in rows]
+    ordered = replicates.sort_values(["model_id", "seed"]) if len(replicates) else replicates
+    # As the ranking takes them: a kind that one training lacks, its model lacks.
+    means = ordered.groupby("model_id")[names].mean(skipna=False) if len(ordered) else None
+    values = {
+        name: [finite(value) for value in means.loc[ids, name]] if means is not None else []
+        for name in names
+    }
+    columns = {name: [row[name] for row in rows] for name in COLUMNS}
+    columns["settings"] = columns.pop("own_settings")
+    return {"models": {**columns, "values": values}, "details": dict(details)}
+
+
+def packed(data: Mapping[str, Any]) -> str:
+    """The data as gzip'd JSON in base64, the same for the same data."""
+    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()

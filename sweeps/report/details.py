@@ -1,0 +1,110 @@
+"""One model in depth: its curves over the steps, its layers, its phases, and what moved most.
+
+Curves are thinned to what a screen shows; no score is computed from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeps.report.series import curves
+from sweeps.report.wording import finite
+from trace_core.phases import phases
+
+if TYPE_CHECKING:
+    from trace_core import Trace
+
+COLUMNS = 60
+"""Most spans of steps that a map of layers is thinned to."""
+MOVERS = 8
+History = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class ModelTraces:
+    """What is stored of a model's trainings, in the order of their seeds.
+
+    ``histories`` has an entry for every evaluation: ``step``, ``metric``, ``train_loss``.
+    ``configuration`` is the sweep that trains this model alone, as YAML.
+    """
+
+    traces: Sequence[Trace]
+    histories: Sequence[History] = field(default_factory=tuple)
+    configuration: str = ""
+
+
+def details(model: ModelTraces, change_rate: str, concentration: str) -> dict[str, Any]:
+    """Its curves, ``layers`` by spans of steps, ``phases``, ``movers`` and ``important``.
+
+    The last four are those of the first seed: a mean over seeds would blur what happened when.
+    """
+    if not model.traces:
+        return {}
+    first = model.traces[0]
+    return {
+        **curves(model.traces, change_rate, concentration),
+        "metric": evaluated(model.histories, "metric"),
+        "train_loss": evaluated(model.histories, "train_loss"),
+        "layers": layer_map(first, change_rate, concentration),
+        "phases": [
+            {"start": phase.start, "schedule": phase.schedule} for phase in phases(first)[1:]
+        ],
+        "movers": [[name, float(f"{path:.4g}")] for name, path in first.top_movers(MOVERS)],
+        "important": [[name, float(f"{part:.4g}")] for name, part in first.most_important(MOVERS)],
+        "configuration": model.configuration,
+    }
+
+
+def evaluated(histories: Sequence[History], name: str) -> dict[str, Any]:
+    """Mean and range over the seeds of what was told at each evaluation that all seeds had."""
+    tables = [{e["step"]: e[name] for e in each if e.get(name) is not None} for each in histories]
+    steps = sorted(set.intersection(*map(set, tables))) if tables else []
+    values = np.array([[table[step] for step in steps] for table in tables], np.float64)
+    if not steps:
+        return {"steps": [], "mean": [], "low": [], "high": []}
+    return {
+        "steps": steps,
+        "mean": _short(values.mean(axis=0)),
+        "low": _short(values.min(axis=0)),
+        "high": _short(values.max(axis=0)),
+    }
+
+
+def layer_map(trace: Trace, change_rate: str, concentration: str) -> dict[str, Any]:
+    """``names`` of the layers, ``steps`` in the middle of each span, and for every layer the mean
+    ``change_rate`` and ``explainability`` over each span, None where there is none.
+    """
+    steps = np.asarray(trace.steps)
+    width = max(1, -(-len(steps) // COLUMNS))
+    starts = np.arange(0, len(steps), width)
+    layers = trace.by_layer()
+    return {
+        "names": list(layers),
+        "steps": [float(each) for each in np.add.reduceat(steps, starts) / _lengths(steps, starts)],
+        "change_rate": [_spans(one.change_rate(change_rate), starts) for one in layers.values()],
+        "explainability": [
+            _spans(one.explainability(concentration), starts) for one in layers.values()
+        ],
+    }
+
+
+def _lengths(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.diff(np.append(starts, len(values)))
+
+
+def _spans(values: NDArray[np.float64], starts: NDArray[np.int64]) -> list[float | None]:
+    known = np.isfinite(values)
+    counts = np.add.reduceat(known.astype(np.int64), starts)
+    sums = np.add.reduceat(np.where(known, values, 0.0), starts)
+    means = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+    return _short(means)
+
+
+def _short(values: NDArray[np.float64]) -> list[float | None]:
+    """Four significant figures: finer than a drawing shows."""
+    return [finite(f"{value:.4g}") for value in values]

@@ -1,0 +1,178 @@
+// The columns of the ranking: what each shows, sorts by, exports, and is called.
+
+import { html, svg } from "./elements.js";
+import { difference, MISSING, number, percent, plain, readable, significant } from "./words.js";
+
+/** Columns shown until the reader chooses. */
+export const SHOWN = [
+  ...["rank", "model", "interval", "traceability", "stability", "explainability"],
+  ...["p_first", "metric", "metric_test", "replicates"],
+];
+
+function interval(low, high, rank, models) {
+  const width = 84;
+  const x = (place) => 4 + ((place - 1) / Math.max(1, models - 1)) * (width - 8);
+  const box = {
+    class: "interval",
+    viewBox: `0 0 ${width} 12`,
+    width,
+    height: 12,
+    "aria-hidden": "true",
+  };
+  return svg(
+    "svg",
+    box,
+    svg("line", { class: "rail", x1: 4, x2: width - 4, y1: 6, y2: 6 }),
+    svg("line", { class: "reach", x1: x(low), x2: x(high), y1: 6, y2: 6 }),
+    svg("circle", { class: "at", cx: x(rank), cy: 6, r: 3.5 }),
+  );
+}
+
+/** The columns for `data`; `order` is the current one: {scores, ranks, first, second, front}.
+ *
+ * Each column: `id`, `title`, `hint`, `value(model)` (what it sorts by, exports and compares) and
+ * `cell(model)`. */
+export function rankingColumns(data, view, order, open) {
+  const { models, metric } = data;
+  const base = view.baseline ? models.model_id.indexOf(view.baseline) : -1;
+  const reported = view.asReported;
+
+  function figures(id, title, hint, value, shown = number) {
+    const cell = (model) => {
+      const text = html("span", {}, shown(value(model)));
+      if (base < 0 || model === base || value(model) === null || value(base) === null) return text;
+      return html("span", {}, text, html("small", {}, difference(value(model) - value(base))));
+    };
+    return { id, title, hint, figure: true, value, cell };
+  }
+
+  function stored(id, title, hint, shown) {
+    return figures(id, title, hint, (model) => models[id][model], shown);
+  }
+
+  const direction = metric.direction === "minimize" ? "lower is better" : "higher is better";
+  const first = view.reading === "article" ? "Change rate" : "Stability";
+  const rank = {
+    ...{ id: "rank", title: "Rank", hint: "By traceability at this α", figure: true },
+    value: (model) => order.ranks[model],
+    cell: (model) =>
+      html("strong", {}, order.ranks[model] === null ? MISSING : `${order.ranks[model]}`),
+  };
+  const model = {
+    ...{
+      id: "model",
+      title: "Model",
+      hint: "Architecture, initialisation and what it doesn't share",
+      heading: true,
+    },
+    value: (each) => models.name[each],
+    cell: (each) => {
+      const settings = Object.entries(models.settings[each]).map(
+        ([name, value]) => `${readable(name)} ${plain(value)}`,
+      );
+      const name = [
+        html("span", { class: "architecture" }, models.architecture[each]),
+        ` ${models.init[each]}`,
+        order.front.has(each) ? html("abbr", { title: "on the Pareto front" }, " ◆") : null,
+      ];
+      const press = { type: "button", class: "open", "data-id": models.model_id[each] };
+      return html(
+        "span",
+        { class: "name-cell" },
+        html("button", { ...press, onclick: () => open(each) }, name),
+        html("small", { title: settings.join(", ") }, settings.join(", ")),
+      );
+    },
+  };
+  const range = {
+    ...{
+      id: "interval",
+      title: "Interval",
+      hint: "The ranks that the data allow, 95% together; for the reported α and kinds",
+    },
+    value: (each) => (reported ? models.rank_low[each] : null),
+    cell: (each) => {
+      if (!reported) return html("span", { class: "missing" }, MISSING);
+      const [low, high] = [models.rank_low[each], models.rank_high[each]];
+      const bar = interval(low, high, order.ranks[each], models.model_id.length);
+      return html("span", { class: "range" }, bar, ` ${low === high ? low : `${low}–${high}`}`);
+    },
+    text: (each) => (reported ? `${models.rank_low[each]}–${models.rank_high[each]}` : ""),
+  };
+  const chance = (each) => (reported ? models.p_first[each] : null);
+  const columns = [
+    ...[rank, model, range],
+    figures(
+      "traceability",
+      "Traceability",
+      "α · stability + (1 − α) · explainability",
+      (each) => order.scores[each],
+    ),
+    figures(
+      "stability",
+      first,
+      `Kind: ${view.reading === "article" ? view.change_rate : view.stability}`,
+      (each) => order.first[each],
+      view.reading === "article" ? significant : number,
+    ),
+    figures(
+      "explainability",
+      "Explainability",
+      `Kind: ${view.reading === "article" ? "1/N" : view.explainability}`,
+      (each) => order.second[each],
+      view.reading === "article" ? significant : number,
+    ),
+    figures(
+      "p_first",
+      "P(first)",
+      "Probability of being first, for the reported α and kinds",
+      chance,
+      percent,
+    ),
+    stored("share_first", "Share of α", "The part of all α at which it is first", percent),
+    stored("metric", `Validation ${metric.label}`, `At the last evaluation; ${direction}`),
+    stored("metric_best", "Best", `The best validation ${metric.label} of all evaluations`),
+    stored("metric_test", "Test", `The ${metric.label} on data that chose nothing`),
+    stored("change_rate", "Rate", "Mean change rate", significant),
+    stored(
+      "article_score",
+      "Article’s score",
+      "As the article's code computes it, at α = 0.5",
+      significant,
+    ),
+    stored("replicates", "Seeds", "Trainings", (value) => `${value}`),
+    ...settingColumns(models),
+    {
+      ...{ id: "model_id", title: "Id", hint: "What the command line knows it by" },
+      value: (each) => models.model_id[each],
+      cell: (each) => html("code", {}, models.model_id[each]),
+    },
+  ];
+  return columns;
+}
+
+/** A column for every setting in which the models differ. */
+function settingColumns(models) {
+  // The same at every drawing, and of ten thousand models not at once.
+  models.settingNames ??= [...new Set(models.settings.flatMap((each) => Object.keys(each)))];
+  const names = models.settingNames;
+  const column = (id, title, value) => ({
+    ...{ id, title, hint: `Setting ${title}`, value, figure: false },
+    cell: (model) => plain(value(model)),
+  });
+  return [
+    column("architecture", "Architecture", (model) => models.architecture[model]),
+    column("init", "Init", (model) => models.init[model]),
+    ...names.map((name) =>
+      column(`setting:${name}`, readable(name), (model) => models.settings[model][name] ?? null),
+    ),
+  ];
+}
+
+/** Compares two values of a column: numbers, then texts, then what is missing. */
+export function compare(a, b) {
+  const absent = (value) => value === null || value === undefined || Number.isNaN(value);
+  if (absent(a) || absent(b)) return absent(a) - absent(b);
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  return `${a}`.localeCompare(`${b}`, "en");
+}

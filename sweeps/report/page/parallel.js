@@ -1,0 +1,220 @@
+// Parallel coordinates: a line for every model across its settings and figures. A stretch of an
+// axis is chosen by dragging along it, which writes the condition into the field "Find": the table
+// follows, and whoever types may do the same without a pointer.
+
+import { logTicks, ticks } from "./chart.js";
+import { html } from "./elements.js";
+import { plain, significant } from "./words.js";
+
+const HEIGHT = 340;
+const TOP = 46;
+const BOTTOM = 22;
+const SIDE = 64;
+const NEAR = 26;
+
+/** What a column's values are spread over: `place(value)` from 0 (bottom) to 1, or null. */
+export function axisOf(column, models) {
+  const values = models.map((model) => column.value(model));
+  const known = values.filter(
+    (value) => value !== null && value !== undefined && !Number.isNaN(value),
+  );
+  if (new Set(known).size < 2) return null;
+  if (known.every((value) => typeof value === "number")) {
+    const low = known.reduce((a, b) => Math.min(a, b));
+    const high = known.reduce((a, b) => Math.max(a, b));
+    const log = low > 0 && high / low > 30;
+    const scaled = (value) => (log ? Math.log(value) : value);
+    const width = scaled(high) - scaled(low);
+    return {
+      ...{ column, low, high },
+      labels: (log ? logTicks(low, high) : ticks(low, high, 4)).map((value) => [
+        value,
+        significant(value),
+      ]),
+      place: (value) =>
+        typeof value === "number" && !Number.isNaN(value)
+          ? (scaled(value) - scaled(low)) / width
+          : null,
+      value: (place) => (log ? Math.exp(scaled(low) + place * width) : low + place * width),
+    };
+  }
+  const names = [...new Set(known.map(plain))].sort();
+  const last = Math.max(1, names.length - 1);
+  return {
+    ...{ column, names },
+    labels: names.map((name) => [name, name]),
+    place: (value) =>
+      value === null || value === undefined ? null : names.indexOf(plain(value)) / last,
+  };
+}
+
+/** The words of a query without those about a column, and with `conditions` in their place. */
+export function withConditions(query, id, conditions) {
+  const about = (word) =>
+    new RegExp(
+      `^${RegExp.escape?.(id) ?? id.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")}(<=|>=|!=|<|>|=)`,
+    ).test(word);
+  const kept = query.split(/\s+/).filter((word) => word && !about(word));
+  return [...kept, ...conditions].join(" ");
+}
+
+/** The conditions that choose a stretch of an axis, from `low` to `high` in places. */
+export function conditionsOf(axis, low, high) {
+  const { id } = axis.column;
+  if (axis.names) {
+    const chosen = axis.names.filter((name) => axis.place(name) >= low && axis.place(name) <= high);
+    return chosen.length
+      ? [`${id}=${chosen.map((name) => name.replaceAll(/\s/g, "_")).join("|")}`]
+      : [];
+  }
+  const told = (place) => Number(axis.value(place).toPrecision(3));
+  return [`${id}>=${told(low)}`, `${id}<=${told(high)}`];
+}
+
+export class Parallel {
+  constructor(frame, view) {
+    this.view = view;
+    this.canvas = html("canvas", { role: "img", class: "parallel" });
+    frame.replaceChildren(this.canvas);
+    this.canvas.addEventListener("pointerdown", (event) => this.#begin(event));
+    this.canvas.addEventListener("pointermove", (event) => this.#follow(event));
+    this.canvas.addEventListener("pointerup", () => this.#end());
+    new ResizeObserver(() => this.axes && this.draw()).observe(frame);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+  }
+
+  /** `chosen` of `models` are drawn strongly; `share(model)` from 0 to 1 is how strongly. */
+  show(columns, models, chosen, share) {
+    this.models = models;
+    this.chosen = chosen;
+    this.share = share;
+    this.axes = columns.map((column) => axisOf(column, models)).filter(Boolean);
+    this.canvas.setAttribute(
+      "aria-label",
+      `${models.length} models over ${this.axes.map(({ column }) => column.title).join(", ")}; ${chosen.size} chosen`,
+    );
+    this.draw();
+  }
+
+  draw() {
+    if (!this.axes?.length) return;
+    const width = this.canvas.clientWidth || 900;
+    const ratio = devicePixelRatio || 1;
+    Object.assign(this.canvas, { width: width * ratio, height: HEIGHT * ratio });
+    this.width = width;
+    const context = this.canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    const style = getComputedStyle(this.canvas);
+    const colour = (name) => style.getPropertyValue(name).trim();
+    const others = this.models.filter((model) => !this.chosen.has(model));
+    context.lineWidth = 1;
+    this.#lines(context, others, colour("--mark"), () => Math.min(0.25, 30 / others.length));
+    const strong = Math.max(0.08, Math.min(0.9, 90 / this.chosen.size));
+    const inOrder = [...this.chosen].sort((a, b) => this.share(a) - this.share(b));
+    this.#lines(
+      context,
+      inOrder,
+      colour("--accent"),
+      (model) => strong * (0.3 + 0.7 * this.share(model)),
+    );
+    this.#frame(context, colour);
+  }
+
+  #lines(context, models, colour, opacity) {
+    context.strokeStyle = colour;
+    const xs = this.axes.map((_, index) => this.#x(index));
+    for (const model of models) {
+      context.globalAlpha = opacity(model);
+      context.beginPath();
+      let pen = false;
+      this.axes.forEach((axis, index) => {
+        const place = axis.place(axis.column.value(model));
+        if (place === null) pen = false;
+        else {
+          const y = this.#y(place);
+          if (pen) context.lineTo(xs[index], y);
+          else context.moveTo(xs[index], y);
+          pen = true;
+        }
+      });
+      context.stroke();
+    }
+    context.globalAlpha = 1;
+  }
+
+  #frame(context, colour) {
+    context.font = "12px sans-serif";
+    context.textAlign = "center";
+    this.axes.forEach((axis, index) => {
+      const x = this.#x(index);
+      context.strokeStyle = colour("--strong-line");
+      context.beginPath();
+      context.moveTo(x, TOP);
+      context.lineTo(x, HEIGHT - BOTTOM);
+      context.stroke();
+      context.fillStyle = colour("--ink");
+      context.fillText(shortened(axis.column.title, 16), x, index % 2 ? 12 : 28);
+      context.lineWidth = 3;
+      context.strokeStyle = colour("--ground");
+      context.fillStyle = colour("--soft");
+      for (const [value, label] of axis.labels) {
+        const y = this.#y(axis.place(value)) + 4;
+        context.strokeText(shortened(label, 14), x, y);
+        context.fillText(shortened(label, 14), x, y);
+      }
+      context.lineWidth = 1;
+      if (this.brush?.index === index) {
+        const [from, to] = [this.brush.from, this.brush.to].sort((a, b) => a - b);
+        context.fillStyle = colour("--accent");
+        context.globalAlpha = 0.25;
+        context.fillRect(x - 8, this.#y(to), 16, this.#y(from) - this.#y(to));
+        context.globalAlpha = 1;
+      }
+    });
+  }
+
+  #x(index) {
+    return SIDE + (index / Math.max(1, this.axes.length - 1)) * (this.width - 2 * SIDE);
+  }
+
+  #y(place) {
+    return HEIGHT - BOTTOM - place * (HEIGHT - TOP - BOTTOM);
+  }
+
+  #placeOf(event) {
+    const box = this.canvas.getBoundingClientRect();
+    const place = (HEIGHT - BOTTOM - (event.clientY - box.top)) / (HEIGHT - TOP - BOTTOM);
+    return Math.max(0, Math.min(1, place));
+  }
+
+  #begin(event) {
+    const x = event.clientX - this.canvas.getBoundingClientRect().left;
+    const index = this.axes.findIndex((_, each) => Math.abs(this.#x(each) - x) < NEAR);
+    if (index < 0) return;
+    this.canvas.setPointerCapture(event.pointerId);
+    const place = this.#placeOf(event);
+    this.brush = { index, from: place, to: place };
+  }
+
+  #follow(event) {
+    if (!this.brush) return;
+    this.brush.to = this.#placeOf(event);
+    this.draw();
+  }
+
+  #end() {
+    if (!this.brush) return;
+    const { index, from, to } = this.brush;
+    const axis = this.axes[index];
+    this.brush = null;
+    const [low, high] = [from, to].sort((a, b) => a - b);
+    // A press without a drag lets go of the axis.
+    const conditions = high - low > 0.02 ? conditionsOf(axis, low, high) : [];
+    this.view.change({ find: withConditions(this.view.find, axis.column.id, conditions) });
+    this.draw();
+  }
+}
+
+function shortened(text, most) {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}

@@ -1,0 +1,114 @@
+// A table of any length: only the rows in sight are elements. All of them for a printer.
+
+import { html } from "./elements.js";
+
+const BEYOND = 12;
+const PRINTED = 300;
+
+/** Shows `rows` (anything) under `columns`: {id, title, hint, figure, heading, cell(row)}.
+ *
+ * `pinned` rows stay under the head. `sorted` is {id, descending}; `whenSorted(id)` hears of a
+ * press on a head. */
+export class Table {
+  constructor(frame, { caption, rowClass = () => "", whenSorted }) {
+    this.frame = frame;
+    this.rowClass = rowClass;
+    this.whenSorted = whenSorted;
+    this.head = html("thead");
+    this.body = html("tbody");
+    this.caption = html("caption", {}, caption);
+    this.table = html("table", { class: "ranking live" }, this.caption, this.head, this.body);
+    this.rowHeight = 48;
+    frame.replaceChildren(this.table);
+    frame.addEventListener("scroll", () => this.#soon(), { passive: true });
+    new ResizeObserver(() => this.#soon()).observe(frame);
+    addEventListener("beforeprint", () => this.#draw(true));
+    addEventListener("afterprint", () => this.#draw());
+  }
+
+  show({ columns, rows, pinned = [], sorted }) {
+    this.columns = columns;
+    this.rows = rows;
+    this.pinned = pinned;
+    this.#drawHead(sorted);
+    this.range = null;
+    this.#draw();
+  }
+
+  #soon() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      this.#draw();
+    });
+  }
+
+  #drawHead(sorted) {
+    const focused = this.head.contains(document.activeElement) && document.activeElement.dataset.id;
+    const heads = this.columns.map((column) => {
+      const order =
+        column.id === sorted.id ? (sorted.descending ? "descending" : "ascending") : null;
+      const press = { type: "button", title: column.hint, "data-id": column.id };
+      const button = html(
+        "button",
+        { ...press, onclick: () => this.whenSorted(column.id) },
+        column.title,
+      );
+      return html(
+        "th",
+        { scope: "col", class: column.figure && "figure", "aria-sort": order },
+        button,
+      );
+    });
+    this.head.replaceChildren(html("tr", {}, heads));
+    if (focused) this.head.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
+  }
+
+  #draw(whole = false) {
+    if (!this.rows) return;
+    const { length } = this.rows;
+    const height = this.frame.clientHeight || 700;
+    let from = Math.max(0, Math.floor(this.frame.scrollTop / this.rowHeight) - BEYOND);
+    let to = Math.min(length, from + Math.ceil(height / this.rowHeight) + 2 * BEYOND);
+    from = Math.max(0, Math.min(from, to - Math.ceil(height / this.rowHeight)));
+    if (whole) [from, to] = [0, Math.min(length, PRINTED)];
+    const range = `${from} ${to}`;
+    if (range === this.range) return;
+    this.range = range;
+    const focused = this.body.contains(document.activeElement) && document.activeElement.dataset.id;
+    const rows = this.rows.slice(from, to).map((row, index) => this.#row(row, from + index + 1));
+    this.body.replaceChildren(
+      ...this.pinned.map((row) => this.#row(row, null, "pinned")),
+      ...this.#space(from),
+      ...rows,
+      ...this.#space(whole ? 0 : length - to),
+    );
+    this.table.setAttribute("aria-rowcount", length + 1);
+    if (focused) this.body.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
+    const drawn = rows[0]?.getBoundingClientRect().height;
+    // The height is the style's: known once a row has been drawn.
+    if (drawn && Math.abs(drawn - this.rowHeight) > 0.5 && !whole) {
+      this.rowHeight = drawn;
+      this.range = null;
+      this.#draw();
+    }
+  }
+
+  #row(row, index, kind = "") {
+    const cells = this.columns.map((column) => {
+      const tag = column.heading ? "th" : "td";
+      const attributes = { scope: column.heading && "row", class: column.figure && "figure" };
+      return html(tag, attributes, column.cell(row));
+    });
+    const attributes = { class: `${kind} ${this.rowClass(row)}`.trim() || null };
+    return html("tr", { ...attributes, "aria-rowindex": index === null ? null : index + 1 }, cells);
+  }
+
+  #space(rows) {
+    if (rows <= 0) return [];
+    const cell = html("td", { colspan: this.columns.length, class: "space" });
+    cell.style.height = `${rows * this.rowHeight}px`;
+    return [html("tr", { "aria-hidden": "true" }, cell)];
+  }
+}

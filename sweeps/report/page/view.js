@@ -1,0 +1,52 @@
+// What the reader has chosen, kept in the address behind "#", so that a view can be sent on.
+
+const TEXTS = ["reading", "stability", "change_rate", "explainability", "find", "sort", "baseline"];
+
+/** A view of the page's data, with those who want to know of its changes. */
+export class View {
+  constructor(defaults) {
+    this.defaults = { find: "", sort: "rank", descending: false, baseline: "", ...defaults };
+    this.listeners = [];
+    Object.assign(this, this.defaults);
+  }
+
+  /** Calls `listener(view, changed)` after each change. */
+  whenChanged(listener) {
+    this.listeners.push(listener);
+  }
+
+  change(values) {
+    const changed = Object.keys(values).filter((name) => this[name] !== values[name]);
+    if (!changed.length) return;
+    Object.assign(this, values);
+    for (const listener of this.listeners) listener(this, changed);
+  }
+
+  /** Whether the order is the one that was reported. */
+  get asReported() {
+    return ["alpha", ...TEXTS.slice(0, 4)].every((name) => this[name] === this.defaults[name]);
+  }
+
+  /** What is chosen, for behind the "#": only what differs from how the page opens. */
+  toFragment() {
+    const found = new URLSearchParams();
+    for (const name of ["alpha", "descending", ...TEXTS]) {
+      if (this[name] !== this.defaults[name]) found.set(name, this[name]);
+    }
+    return found.toString();
+  }
+
+  /** Takes over a fragment's choices; what isn't among the valid ones is left as it was. */
+  readFragment(fragment, valid) {
+    const given = new URLSearchParams(fragment.replace(/^#/, ""));
+    const alpha = Number(given.get("alpha") ?? NaN);
+    const values = {};
+    if (alpha >= 0 && alpha <= 1 && given.has("alpha")) values.alpha = alpha;
+    if (given.has("descending")) values.descending = given.get("descending") === "true";
+    for (const name of TEXTS) {
+      const value = given.get(name);
+      if (value !== null && (valid[name]?.includes(value) ?? name === "find")) values[name] = value;
+    }
+    this.change(values);
+  }
+}

@@ -1,0 +1,219 @@
+"""What a reader does with the page: turn, find, sort, look into, compare, save; all by keyboard."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from browsing import Opened, needs_browser
+from made_up import make_sweep
+from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.slow, needs_browser]
+
+AXE = Path(__file__).parent.parent.parent / "sweeps/report/page/node_modules/axe-core/axe.min.js"
+
+
+def ids(page: Page) -> list[str]:
+    found: list[str] = page.evaluate("page.rows.map(m => page.data.models.model_id[m])")
+    return found
+
+
+def settled(page: Page) -> None:
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def test_alpha_is_turned_by_keyboard_and_stands_in_the_address(
+    show: Callable[..., Opened],
+) -> None:
+    opened = show(make_sweep())
+    page = opened.alive()
+    reported = ids(page)
+    page.locator(".alpha").focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+    settled(page)
+    assert page.evaluate("page.view.alpha") == 0.8
+    assert ids(page) != reported
+    assert page.url.endswith("#alpha=0.8")
+    note = page.locator(".view-note").inner_text()
+    assert "another order than the reported one" in note
+    assert "tracerank report RUN_DIR --alpha 0.8" in note
+    assert page.locator(".live tbody tr").first.locator("td").nth(1).inner_text() == "–"
+    there = ids(page)
+    page.reload()
+    opened.alive()
+    assert ids(page) == there
+    page.get_by_role("button", name="As reported").press("Enter")
+    settled(page)
+    assert ids(page) == reported
+    assert "#" not in page.url
+    opened.requests.clear()
+    assert opened.complaints == []
+
+
+def test_models_are_found_sorted_and_saved(show: Callable[..., Opened], tmp_path: Path) -> None:
+    sweep = make_sweep()
+    page = show(sweep).alive()
+    page.get_by_label("Find").fill("architecture=mlp rank<=12")
+    settled(page)
+    frame = sweep.ranking.frame
+    wanted = frame[(frame["architecture"] == "mlp") & (frame["rank"] <= 12)]
+    assert ids(page) == list(wanted["model_id"])
+    head = page.locator("thead button", has_text="Validation accuracy")
+    head.press("Enter")
+    settled(page)
+    assert ids(page) == list(wanted.sort_values("metric")["model_id"])
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("Validation accuracy")
+    page.locator("thead button:focus").press("Enter")
+    settled(page)
+    assert ids(page) == list(wanted.sort_values("metric", ascending=False)["model_id"])
+    with page.expect_download() as saved:
+        page.locator(".controls").get_by_role("button", name="CSV").click()
+    rows = list(csv.DictReader(io.StringIO(Path(saved.value.path()).read_text())))
+    assert [row["rank"] for row in rows] == [
+        str(rank) for rank in wanted.sort_values("metric", ascending=False)["rank"]
+    ]
+    figures = wanted.set_index("rank")
+    for row in rows:
+        assert float(row["traceability"]) == pytest.approx(
+            figures.loc[int(row["rank"]), "traceability"], abs=1e-15
+        )
+    with page.expect_download() as saved:
+        page.locator(".controls").get_by_role("button", name="JSON").click()
+    assert len(json.loads(Path(saved.value.path()).read_text())) == len(rows)
+
+
+def test_a_setting_becomes_a_column(show: Callable[..., Opened]) -> None:
+    page = show(make_sweep()).alive()
+    page.locator(".columns summary").press("Enter")
+    page.get_by_label("learning rate", exact=True).check()
+    settled(page)
+    assert page.locator("thead button", has_text="learning rate").count() == 1
+    page.locator(".check", has_text="Explainability").locator("input").uncheck()
+    settled(page)
+    assert page.locator("thead button", has_text="Explainability").count() == 0
+
+
+def test_a_model_opens_and_closes_by_keyboard(show: Callable[..., Opened]) -> None:
+    sweep = make_sweep()
+    opened = show(sweep)
+    page = opened.alive()
+    leader = sweep.ranking.frame.iloc[0]
+    page.locator(".live .open").first.press("Enter")
+    dialog = page.locator("#model")
+    assert dialog.get_attribute("open") is not None
+    text = dialog.inner_text()
+    for part in (leader["model_id"], "Training loss", "Layer by layer", "output.weight"):
+        assert part in text
+    assert dialog.locator("svg.live-chart").count() == 6
+    assert f"tracerank run {leader['model_id']}.yaml" in text
+    with page.expect_download() as saved:
+        dialog.get_by_role("button", name=f"Save {leader['model_id']}.yaml").click()
+    assert Path(saved.value.path()).read_text() == f"name: {leader['model_id']}\n"
+    with page.expect_download() as saved:
+        dialog.get_by_role("button", name="PNG").first.click()
+    assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+    page.keyboard.press("Escape")
+    assert dialog.get_attribute("open") is None
+    assert page.evaluate("document.activeElement.dataset.id") == leader["model_id"]
+    opened.assert_quiet()
+
+
+def test_two_models_side_by_side_show_what_differs(show: Callable[..., Opened]) -> None:
+    sweep = make_sweep()
+    opened = show(sweep)
+    page = opened.alive()
+    frame = sweep.ranking.frame
+    page.locator(".live .open").nth(1).click()
+    page.get_by_role("button", name="Compare the others with this one").click()
+    settled(page)
+    pinned = page.locator(".live .pinned")
+    assert pinned.locator(".open").get_attribute("data-id") == frame.iloc[1]["model_id"]
+    gap = frame.iloc[0]["traceability"] - frame.iloc[1]["traceability"]
+    first = page.locator(".live tbody tr:not(.pinned)").first
+    assert f"+{gap:.3f}" in first.inner_text()
+    first.locator(".open").click()
+    dialog = page.locator("#model")
+    heads = dialog.locator(".facts thead th").all_inner_texts()
+    assert len(heads) == 2
+    names = dialog.locator(".facts tbody th").all_inner_texts()
+    assert {"Rank", "Traceability", "Id"} <= set(names)
+    assert "Trainings" not in names
+    assert dialog.locator("svg.live-chart").first.locator(".curve").count() == 2
+    opened.assert_quiet()
+
+
+def test_a_stretch_of_an_axis_is_chosen_by_dragging(show: Callable[..., Opened]) -> None:
+    sweep = make_sweep()
+    page = show(sweep).alive()
+    canvas = page.locator(".parallel")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    axes = page.evaluate("page.parallel.axes.map(axis => axis.column.id)")
+    # Axes stand evenly, 64 px from either side.
+    x = box["x"] + 64 + axes.index("metric") * (box["width"] - 128) / (len(axes) - 1)
+    page.mouse.move(x, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + 150, steps=4)
+    page.mouse.up()
+    settled(page)
+    assert page.get_by_label("Find").input_value().startswith("metric>=")
+    chosen = sweep.ranking.frame.set_index("model_id").loc[ids(page), "metric"]
+    assert 0 < len(chosen) < len(sweep.ranking.frame)
+    assert chosen.min() > sweep.ranking.frame["metric"].min()
+    page.mouse.click(x, box["y"] + 100)
+    settled(page)
+    assert page.get_by_label("Find").input_value() == ""
+
+
+def test_nothing_of_a_phone_scrolls_sideways(show: Callable[..., Opened]) -> None:
+    page = show(make_sweep(), width=390).alive()
+    page.locator(".live .open").first.click()
+    for element in ("document.documentElement", "document.getElementById('model')"):
+        scrolled, seen = page.evaluate(f"[{element}.scrollWidth, {element}.clientWidth]")
+        assert scrolled <= seen + 1
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: make page-tools")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("look", ["page", "model", "compared"])
+def test_axe_finds_nothing(show: Callable[..., Opened], scheme: str, look: str) -> None:
+    page = show(make_sweep(), color_scheme=scheme).alive()
+    if look == "compared":
+        page.evaluate("page.view.change({baseline: page.data.models.model_id[2]})")
+        settled(page)
+    if look != "page":
+        page.locator(".live .open").first.click()
+    page.evaluate(f"{AXE.read_text()};0")
+    found = page.evaluate("axe.run(document)")
+    assert len(found["passes"]) > 15
+    assert [(each["id"], each["impact"]) for each in found["violations"]] == []
+
+
+def test_a_printed_page_lists_the_models(show: Callable[..., Opened]) -> None:
+    sweep = make_sweep(120)
+    page = show(sweep).alive()
+    shown = page.locator(".live tbody tr").count()
+    assert shown < len(sweep.ranking.frame)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".live tbody tr").count() == len(sweep.ranking.frame)
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator(".live tbody tr").count() < len(sweep.ranking.frame)
+
+
+def test_rows_far_down_are_drawn_when_they_come_into_sight(show: Callable[..., Opened]) -> None:
+    sweep = make_sweep(600)
+    page = show(sweep).alive()
+    page.evaluate("document.getElementById('table').scrollTop = 1e9")
+    settled(page)
+    last = page.locator(".live tbody tr:not([aria-hidden])").last
+    assert last.get_attribute("aria-rowindex") == str(len(sweep.ranking.frame) + 1)
+    assert sweep.ranking.frame.iloc[-1]["model_id"] in str(
+        last.locator(".open").get_attribute("data-id")
+    )
