@@ -22,9 +22,9 @@ IntArray = npt.NDArray[np.int64]
 
 LEVEL = 0.05
 PERMUTATIONS = 9_999
-_CHUNK_VALUES = 2_000_000
+CHUNK_VALUES = 2_000_000
 # Differences this small against the values themselves are rounding, not differences.
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,16 @@ def rank_intervals(groups: Sequence[FloatArray], seed: int) -> RankIntervals:
     Returns:
         Bounds with ``low ≤ rank of the mean ≤ high``. O(M² + permutations · values).
     """
+    comparable = len(groups) > 1 and min(len(group) for group in groups) > 1
+    return intervals_given(groups, omnibus_p_value(groups, seed) if comparable else None)
+
+
+def intervals_given(groups: Sequence[FloatArray], p_value: float | None) -> RankIntervals:
+    """`rank_intervals` from the omnibus test's p, None where nothing can be compared."""
     models = len(groups)
     low, high = np.ones(models, dtype=np.int64), np.full(models, models, dtype=np.int64)
-    if models < 2 or min(len(group) for group in groups) < 2:
+    if p_value is None:
         return RankIntervals(low, high, "none", None, None, distinguishable=False)
-    p_value = omnibus_p_value(groups, seed)
     variances = brown_forsythe_p_value(groups)
     unequal = variances is not None and variances <= LEVEL
     method = "games-howell" if unequal else "tukey"
@@ -99,7 +104,7 @@ def omnibus_p_value(
     sizes = np.array([len(group) for group in groups])
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     total = float(centred @ centred)
-    if total <= (_ROUNDING * float(np.abs(values).max())) ** 2 * len(values):
+    if total <= (ROUNDING * float(np.abs(values).max())) ** 2 * len(values):
         return 1.0
 
     def between(rows: FloatArray) -> FloatArray:
@@ -111,9 +116,9 @@ def omnibus_p_value(
     rng = np.random.default_rng(seed)
     extreme, left = 0, permutations
     while left:
-        rows = min(left, max(1, _CHUNK_VALUES // len(values)))
+        rows = min(left, max(1, CHUNK_VALUES // len(values)))
         shuffled = rng.permuted(np.tile(centred, (rows, 1)), axis=1)
-        extreme += int(np.count_nonzero(between(shuffled) >= observed - _ROUNDING * total))
+        extreme += int(np.count_nonzero(between(shuffled) >= observed - ROUNDING * total))
         left -= rows
     return (extreme + 1) / (permutations + 1)
 
@@ -148,9 +153,9 @@ def brown_forsythe_p_value(groups: Sequence[FloatArray]) -> float | None:
     grand = float(means @ sizes / sizes.sum())
     between = float(sizes @ (means - grand) ** 2) / (len(groups) - 1)
     scale = max(float(np.abs(group).max()) for group in groups)
-    if between <= (_ROUNDING * scale) ** 2:
+    if between <= (ROUNDING * scale) ** 2:
         return 1.0
-    if pooled <= (_ROUNDING * scale) ** 2:
+    if pooled <= (ROUNDING * scale) ** 2:
         return 0.0
     return float(fdtrc(len(groups) - 1, sizes.sum() - len(groups), between / pooled))
 
@@ -203,6 +208,6 @@ def _moments(groups: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, floa
 
 
 def _exceeds(means: FloatArray, least: FloatArray) -> BoolArray:
-    floor = _ROUNDING * float(np.abs(means).max())
+    floor = ROUNDING * float(np.abs(means).max())
     exceeds: BoolArray = np.subtract.outer(means, means) > np.maximum(least, floor)
     return exceeds

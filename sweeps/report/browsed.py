@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from sweeps.ranking import intervals_over_alpha
 from sweeps.report.wording import finite
 from sweeps.scoring import KIND_COLUMNS
 
@@ -31,9 +32,14 @@ def browsed(
     rows: Sequence[Mapping[str, Any]],
     replicates: pd.DataFrame,
     details: Mapping[str, Mapping[str, Any]],
+    scored: pd.DataFrame,
+    seed: int,
 ) -> dict[str, Any]:
     """``models``: a list for every column, in order of rank, and under ``values`` the mean of every
-    kind over a model's trainings; ``details`` by model id.
+    kind over a model's trainings; ``details`` by model id; ``intervals``: for every hundredth of α
+    the ranks that the data allow (``low``, ``high``, a list each), of not too many models.
+
+    ``scored`` has what α weighs (``first``) and what 1 − α weighs (``second``) of every training.
     """
     names = [name for name in (*KIND_COLUMNS, "article_explainability") if name in replicates]
     ids = [row["model_id"] for row in rows]
@@ -46,7 +52,13 @@ def browsed(
     }
     columns = {name: [row[name] for row in rows] for name in COLUMNS}
     columns["settings"] = columns.pop("own_settings")
-    return {"models": {**columns, "values": values}, "details": dict(details)}
+    trainings = dict(list(scored.groupby("model_id")[["first", "second"]])) if ids else {}
+    found = intervals_over_alpha([trainings[each].to_numpy() for each in ids], seed)
+    return {
+        "models": {**columns, "values": values},
+        "details": dict(details),
+        "intervals": [{"low": each.low.tolist(), "high": each.high.tolist()} for each in found],
+    }
 
 
 def packed(data: Mapping[str, Any]) -> str:

@@ -77,7 +77,8 @@ def evaluated(histories: Sequence[History], name: str) -> dict[str, Any]:
 
 def layer_map(trace: Trace, change_rate: str, concentration: str) -> dict[str, Any]:
     """``names`` of the layers, ``steps`` in the middle of each span, and for every layer the mean
-    ``change_rate`` and ``explainability`` over each span, None where there is none.
+    ``change_rate`` and ``explainability`` over each span, None where there is none; the latter is
+    carried on from the last histogram.
     """
     steps = np.asarray(trace.steps)
     width = max(1, -(-len(steps) // COLUMNS))
@@ -88,7 +89,7 @@ def layer_map(trace: Trace, change_rate: str, concentration: str) -> dict[str, A
         "steps": [float(each) for each in np.add.reduceat(steps, starts) / _lengths(steps, starts)],
         "change_rate": [_spans(one.change_rate(change_rate), starts) for one in layers.values()],
         "explainability": [
-            _spans(one.explainability(concentration), starts) for one in layers.values()
+            _carried(_spans(one.explainability(concentration), starts)) for one in layers.values()
         ],
     }
 
@@ -103,6 +104,16 @@ def _spans(values: NDArray[np.float64], starts: NDArray[np.int64]) -> list[float
     sums = np.add.reduceat(np.where(known, values, 0.0), starts)
     means = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
     return _short(means)
+
+
+def _carried(values: list[float | None]) -> list[float | None]:
+    """Each missing value taken from the last one before it: a histogram is taken now and then."""
+    last: float | None = None
+    found = []
+    for value in values:
+        last = last if value is None else value
+        found.append(last)
+    return found
 
 
 def _short(values: NDArray[np.float64]) -> list[float | None]:

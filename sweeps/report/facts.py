@@ -111,6 +111,7 @@ def build_facts(
     excluded = _excluded(table["excluded"], described, names, common, means)
     measured = metric_facts(metric, rows, excluded, config)
     omnibus = table["omnibus"]
+    seed = int((config.get("sampler") or {}).get("seed", 0))
     in_depth = {
         row["model_id"]: details(
             traces(row["model_id"]), kinds["change_rate"], kinds["explainability"]
@@ -145,7 +146,7 @@ def build_facts(
         validity=validity_facts(validity, measured),
         replicates=int(config.get("replicates", 0)),
         seeds=sorted({int(seed) for seed in replicates["seed"]}) if len(replicates) else [],
-        browsed=browsed(rows, replicates, in_depth),
+        browsed=browsed(rows, replicates, in_depth, scored, seed),
         environment=flat(environment),
         configuration=yaml_text.write(dict(config)),
     )

@@ -8,10 +8,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browsing import Opened, needs_browser
 from made_up import make_sweep
 from playwright.sync_api import Page
+
+from sweeps.ranking.rank_intervals import rank_intervals
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
@@ -30,7 +33,8 @@ def settled(page: Page) -> None:
 def test_alpha_is_turned_by_keyboard_and_stands_in_the_address(
     show: Callable[..., Opened],
 ) -> None:
-    opened = show(make_sweep())
+    sweep = make_sweep()
+    opened = show(sweep)
     page = opened.alive()
     reported = ids(page)
     page.locator(".alpha").focus()
@@ -43,7 +47,20 @@ def test_alpha_is_turned_by_keyboard_and_stands_in_the_address(
     note = page.locator(".view-note").inner_text()
     assert "another order than the reported one" in note
     assert "tracerank report RUN_DIR --alpha 0.8" in note
+    intervals = page.evaluate("[page.order.low, page.order.high]")
+    parts = [
+        sweep.ranking.scores.loc[
+            sweep.ranking.scores["model_id"] == each, ["stability", "explainability"]
+        ].to_numpy()
+        for each in reported
+    ]
+    expected = rank_intervals([part @ np.array([0.8, 1 - 0.8]) for part in parts], 0)
+    assert intervals == [expected.low.tolist(), expected.high.tolist()]
+    page.evaluate("page.view.change({alpha: 0.8001})")
+    settled(page)
     assert page.locator(".live tbody tr").first.locator("td").nth(1).inner_text() == "–"
+    page.evaluate("page.view.change({alpha: 0.8})")
+    settled(page)
     there = ids(page)
     page.reload()
     opened.alive()

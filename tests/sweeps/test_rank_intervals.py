@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import f_oneway, levene, studentized_range, tukey_hsd
 
+from sweeps.ranking.over_alpha import GRID, MOST_MODELS, intervals_over_alpha
 from sweeps.ranking.rank_intervals import (
     brown_forsythe_p_value,
     games_howell,
@@ -178,3 +179,31 @@ def test_one_replicate_bounds_nothing():
     assert found.high.tolist() == [3, 3, 3]
     assert (found.method, found.p_value, found.distinguishable) == ("none", None, False)
     assert rank_intervals([], 0).low.tolist() == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_intervals_over_alpha_are_those_of_each_alpha(seed):
+    rng = np.random.default_rng(seed)
+    parts = []
+    for model in range((1, 2, 5, 12, 20, 9)[seed]):
+        replicates = int(rng.integers(2, 5)) if seed == 2 else 3
+        spread = 0.02 * (1 + 9 * (seed == 4 and model % 4 == 0))
+        centre = 0.6 if seed == 5 else rng.uniform(0.5, 0.7, 2)
+        parts.append(rng.normal(centre, spread, (replicates, 2)))
+    if seed == 3:
+        parts[1] = parts[0].copy()
+    found = intervals_over_alpha(parts, seed)
+    assert len(found) == 101
+    for alpha, each in list(zip(GRID, found, strict=True))[:: 1 if len(parts) < 6 else 20]:
+        expected = rank_intervals([part @ [alpha, 1 - alpha] for part in parts], seed)
+        np.testing.assert_array_equal(each.low, expected.low)
+        np.testing.assert_array_equal(each.high, expected.high)
+        assert (each.p_value, each.method) == (expected.p_value, expected.method)
+
+
+def test_intervals_over_alpha_of_models_without_any_spread():
+    same = [np.full((3, 2), 0.5)] * 4
+    assert all(each.p_value == 1 for each in intervals_over_alpha(same, 0))
+    alone = intervals_over_alpha([np.array([[0.1, 0.2]]), np.array([[0.3, 0.1]])], 0)
+    assert {each.method for each in alone} == {"none"}
+    assert intervals_over_alpha([same[0]] * (MOST_MODELS + 1), 0) == []

@@ -138,7 +138,7 @@ function text(point) {
   return `${point[0].toFixed(1)} ${point[1].toFixed(1)}`;
 }
 
-/** A map of `rows` (names) by steps: `cells[row][column]` from 0 to 1 or null, darker is more.
+/** A map of `rows` (names) by steps: `cells[row][column]` from 0 to 1 or null, stronger is more.
  *
  * `told(row, column)` is what a cell says under the pointer; `marks` are {x, name} in steps. */
 export function heatmap({ title, rows, steps, cells, told, marks = [] }) {

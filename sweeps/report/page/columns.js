@@ -1,7 +1,16 @@
 // The columns of the ranking: what each shows, sorts by, exports, and is called.
 
 import { html, svg } from "./elements.js";
-import { difference, MISSING, number, percent, plain, readable, significant } from "./words.js";
+import {
+  difference,
+  MISSING,
+  number,
+  percent,
+  plain,
+  readable,
+  significant,
+  span,
+} from "./words.js";
 
 /** Columns shown until the reader chooses. */
 export const SHOWN = [
@@ -41,7 +50,12 @@ export function rankingColumns(data, view, order, open) {
     const cell = (model) => {
       const text = html("span", {}, shown(value(model)));
       if (base < 0 || model === base || value(model) === null || value(base) === null) return text;
-      return html("span", {}, text, html("small", {}, difference(value(model) - value(base))));
+      return html(
+        "span",
+        {},
+        text,
+        html("small", {}, difference(value(model) - value(base), shown)),
+      );
     };
     return { id, title, hint, figure: true, value, cell };
   }
@@ -85,19 +99,17 @@ export function rankingColumns(data, view, order, open) {
     },
   };
   const range = {
-    ...{
-      id: "interval",
-      title: "Interval",
-      hint: "The ranks that the data allow, 95% together; for the reported α and kinds",
-    },
-    value: (each) => (reported ? models.rank_low[each] : null),
+    id: "interval",
+    title: "Interval",
+    hint: "The ranks that the data allow, 95% together; for the reported kinds",
+    value: (each) => order.low?.[each] ?? null,
     cell: (each) => {
-      if (!reported) return html("span", { class: "missing" }, MISSING);
-      const [low, high] = [models.rank_low[each], models.rank_high[each]];
+      if (!order.low) return html("span", { class: "missing" }, MISSING);
+      const [low, high] = [order.low[each], order.high[each]];
       const bar = interval(low, high, order.ranks[each], models.model_id.length);
-      return html("span", { class: "range" }, bar, ` ${low === high ? low : `${low}–${high}`}`);
+      return html("span", { class: "range" }, bar, ` ${span(low, high)}`);
     },
-    text: (each) => (reported ? `${models.rank_low[each]}–${models.rank_high[each]}` : ""),
+    text: (each) => (order.low ? span(order.low[each], order.high[each]) : ""),
   };
   const chance = (each) => (reported ? models.p_first[each] : null);
   const columns = [

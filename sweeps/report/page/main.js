@@ -39,7 +39,15 @@ export function ordered(data, view, before = null) {
   const ranks = Array(scores.length).fill(null);
   for (let place = 0; place < order.length; place++) ranks[order[place]] = place + 1;
   const front = same ? before.front : new Set(paretoFront([first, second, good]));
-  return { kinds, first, second, good, scores, order, ranks, front };
+  return { kinds, first, second, good, scores, order, ranks, front, ...intervalsAt(data, view) };
+}
+
+/** The ranks that the data allow: as reported, or of a hundredth of α and the kinds reported. */
+function intervalsAt({ models, intervals }, view) {
+  if (view.asReported) return { low: models.rank_low, high: models.rank_high };
+  const index = Math.round(view.alpha * 100);
+  const onGrid = view.kindsAsReported && Math.abs(view.alpha * 100 - index) < 1e-9;
+  return (onGrid && intervals[index]) || { low: null, high: null };
 }
 
 class Page {
@@ -105,8 +113,7 @@ class Page {
     document.getElementById("controls").replaceChildren(built.element);
     this.table = new Table(document.getElementById("table"), {
       caption: "Ranked models; press a head to sort, a model to see it in depth",
-      rowClass: (model) =>
-        this.view.asReported && this.data.models.rank_low[model] === 1 ? "first" : "",
+      rowClass: (model) => (this.order.low?.[model] === 1 ? "first" : ""),
       whenSorted: (id) =>
         this.view.change({ sort: id, descending: this.view.sort === id && !this.view.descending }),
     });
@@ -193,11 +200,19 @@ class Page {
 
   #note() {
     const { view } = this;
-    const among = `${count(this.rows.length, "model")}${this.rows.length < this.all.length ? ` of ${this.all.length.toLocaleString("en")}` : ""}.`;
-    const without = this.all.length - this.order.order.length;
-    const unscored = without ? ` ${count(without, "model")} can't be scored by these kinds.` : "";
-    if (view.asReported) return among + unscored;
-    return `${among}${unscored} This is another order than the reported one: rank intervals and P(first) hold for that alone. To have them for this α: tracerank report RUN_DIR --alpha ${view.alpha}`;
+    const all = this.all.length.toLocaleString("en");
+    const among = this.rows.length < this.all.length ? ` of ${all}` : "";
+    const lacking = this.all.length - this.order.order.length;
+    const parts = [`${count(this.rows.length, "model")}${among}.`];
+    if (lacking) parts.push(`${count(lacking, "model")} can't be scored by these kinds.`);
+    if (!view.asReported) {
+      const alone = this.order.low ? "P(first) holds" : "rank intervals and P(first) hold";
+      parts.push(
+        `This is another order than the reported one, for which alone ${alone}.`,
+        `For this α: tracerank report RUN_DIR --alpha ${view.alpha}`,
+      );
+    }
+    return parts.join(" ");
   }
 
   #writeAddress(changed) {

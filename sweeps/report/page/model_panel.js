@@ -3,7 +3,7 @@
 import { heatmap, legend, lineChart } from "./chart.js";
 import { html, save } from "./elements.js";
 import { chartButtons } from "./exporting.js";
-import { capitalised, number, percent, plain, readable, significant } from "./words.js";
+import { capitalised, number, percent, plain, readable, significant, span } from "./words.js";
 
 /** The panel's content for a model, beside the baseline if there is one. */
 export function modelPanel(data, view, order, model) {
@@ -30,11 +30,10 @@ export function modelPanel(data, view, order, model) {
 
 function facts({ models, metric }, view, order, both) {
   const reported = (values) => (model) => (view.asReported ? values[model] : null);
-  const span = (model) =>
-    view.asReported ? `${models.rank_low[model]}–${models.rank_high[model]}` : "–";
+  const allowed = (model) => (order.low ? span(order.low[model], order.high[model]) : "–");
   const lines = [
     ["Rank", (model) => plain(order.ranks[model])],
-    ["Ranks the data allow", span],
+    ["Ranks the data allow", allowed],
     ["P(first)", (model) => percent(reported(models.p_first)(model))],
     ["Traceability", (model) => number(order.scores[model])],
     [
@@ -158,7 +157,7 @@ function layersOf(found, name) {
     html(
       "p",
       { class: "quiet" },
-      "Of the first seed. Darker is more; the change rate is shaded by its logarithm. A line marks where a phase begins.",
+      "Of the first seed. Stronger is more; the change rate is shaded by its logarithm. A line marks where a phase begins.",
     ),
     map("change_rate", "Change rate", true),
     map("explainability", "Explainability", false),

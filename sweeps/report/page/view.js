@@ -24,7 +24,11 @@ export class View {
 
   /** Whether the order is the one that was reported. */
   get asReported() {
-    return ["alpha", ...TEXTS.slice(0, 4)].every((name) => this[name] === this.defaults[name]);
+    return this.alpha === this.defaults.alpha && this.kindsAsReported;
+  }
+
+  get kindsAsReported() {
+    return TEXTS.slice(0, 4).every((name) => this[name] === this.defaults[name]);
   }
 
   /** What is chosen, for behind the "#": only what differs from how the page opens. */

@@ -39,11 +39,17 @@ export function percent(value) {
   return `${(100 * value).toFixed(0)}%`;
 }
 
-/** A difference, with its sign. */
-export function difference(value) {
+/** A range of ranks: "3", or "1–4". */
+export function span(low, high) {
+  return low === high ? `${low}` : `${low}–${high}`;
+}
+
+/** A difference, with its sign, as `shown` writes the figures themselves; nothing finer. */
+export function difference(value, shown) {
   if (missing(value)) return "";
-  const text = number(value);
-  return value > 0 ? `+${text}` : text;
+  const text = shown === number ? Math.abs(value).toFixed(3) : shown(Math.abs(value));
+  if (!/[1-9]/.test(text) || Math.abs(value) < 1e-12) return "±0";
+  return `${value > 0 ? "+" : "−"}${text}`;
 }
 
 /** A setting's value. */
