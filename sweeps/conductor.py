@@ -83,13 +83,20 @@ class Progress:
     best: tuple[str, float] | None = None
 
 
+ENDING_SECONDS = 4.0
+"""What a sweep takes to end when nothing is under way any more."""
+REPORT_SECONDS = 0.02
+"""What each training adds to the report's time."""
+
+
 @dataclass
 class Conductor:
     """Hands out trainings until ``trials`` trials were asked and told.
 
     ``on_progress`` is called after everything that changes the counts, ``on_judged`` with what
-    became of a training that may be pruned. At ``deadline``, a time of `time.monotonic`, all stops,
-    and so it does once something is ``broken``, as where the study can't be reached any more.
+    became of a training that may be pruned. The wall time that a sweep may take counts from
+    ``begun``, a time of `time.monotonic`; all stops so early that the report is done by its end, and
+    also once something is ``broken``, as where the study can't be reached any more.
     """
 
     study: Study
@@ -101,7 +108,7 @@ class Conductor:
     progress: Progress
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_judged: Callable[[TrainingRecord], None] = lambda record: None
-    deadline: float = math.inf
+    begun: float = field(default_factory=time.monotonic)
     stopping: bool = False
     broken: bool = False
     _queue: deque[Work] = field(default_factory=deque)
@@ -157,7 +164,12 @@ class Conductor:
     @property
     def out_of_time(self) -> bool:
         """Whether the time is over that the sweep may take; what is under way stops as well."""
-        return time.monotonic() >= self.deadline
+        wall = self.config.limits.wall_time
+        if wall is None:
+            return False
+        trainings = (self.progress.done - self.progress.replayed) * self.config.replicates
+        ending = ENDING_SECONDS + REPORT_SECONDS * trainings
+        return time.monotonic() >= self.begun + max(wall - ending, wall / 2)
 
     @property
     def halted(self) -> bool:

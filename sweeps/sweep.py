@@ -5,7 +5,6 @@ Ray and torch are imported only when there is a training to make.
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import shutil
@@ -27,9 +26,6 @@ from sweeps.objectives import Objectives
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command, write_json
 from sweeps.selection import Study
 from trace_core.durable import write_atomically
-
-ENDING_SECONDS = 4.0
-"""What a sweep takes to end, its report included, of the wall time that it may take."""
 
 PACKAGES = ("tracerank", "torch", "ray", "optuna", "pandas", "numpy", "scipy", "scikit-learn")
 
@@ -109,8 +105,7 @@ def drive(
     left to train. Raises RunDirectoryError if another process drives the directory, and
     ConnectionError if the cluster at ``address`` can't be reached.
     """
-    wall = config.limits.wall_time or math.inf
-    deadline = time.monotonic() + max(wall - ENDING_SECONDS, wall / 2)
+    begun = time.monotonic()
     for folder in import_path:
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -136,7 +131,7 @@ def drive(
         conductor = Conductor(
             study, run, config, workers, config.trials, objectives, progress, on_progress
         )
-        conductor.deadline = deadline
+        conductor.begun = begun
         try:
             conductor.adopt()
             for trial in told:

@@ -21,6 +21,8 @@ from sweeps.scoring import KIND_COLUMNS
 
 DETAILED = 500
 """Leading models whose curves and layers are in the page."""
+PHASED = 50
+"""Those of them whose phases are told."""
 COLUMNS = (
     *("model_id", "architecture", "init", "name", "key", "own_settings", "replicates"),
     *("rank_low", "rank_high", "p_first", "share_first"),

@@ -38,8 +38,11 @@ class ModelTraces:
     configuration: str = ""
 
 
-def details(model: ModelTraces, change_rate: str, concentration: str) -> dict[str, Any]:
-    """Its curves, ``layers`` by spans of steps, ``phases``, ``movers`` and ``important``.
+def details(
+    model: ModelTraces, change_rate: str, concentration: str, phased: bool = True
+) -> dict[str, Any]:
+    """Its curves, ``layers`` by spans of steps, ``phases`` (None unless ``phased``: they take more
+    time than all else), ``movers`` and ``important``.
 
     The last four are those of the first seed: a mean over seeds would blur what happened when.
     """
@@ -53,7 +56,9 @@ def details(model: ModelTraces, change_rate: str, concentration: str) -> dict[st
         "layers": layer_map(first, change_rate, concentration),
         "phases": [
             {"start": phase.start, "schedule": phase.schedule} for phase in phases(first)[1:]
-        ],
+        ]
+        if phased
+        else None,
         "movers": [[name, float(f"{path:.4g}")] for name, path in first.top_movers(MOVERS)],
         "important": [[name, float(f"{part:.4g}")] for name, part in first.most_important(MOVERS)],
         "configuration": model.configuration,

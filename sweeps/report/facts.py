@@ -12,7 +12,7 @@ import pandas as pd
 from sweeps import yaml_text
 from sweeps.ranking import READINGS
 from sweeps.report.alphas import alpha_facts
-from sweeps.report.browsed import DETAILED, browsed
+from sweeps.report.browsed import DETAILED, PHASED, browsed
 from sweeps.report.details import ModelTraces, details
 from sweeps.report.influence import Importances, influence
 from sweeps.report.settings import common_settings, flat, model_names, own_settings
@@ -114,9 +114,12 @@ def build_facts(
     seed = int((config.get("sampler") or {}).get("seed", 0))
     in_depth = {
         row["model_id"]: details(
-            traces(row["model_id"]), kinds["change_rate"], kinds["explainability"]
+            traces(row["model_id"]),
+            kinds["change_rate"],
+            kinds["explainability"],
+            phased=place < PHASED,
         )
-        for row in rows[:DETAILED]
+        for place, row in enumerate(rows[:DETAILED])
     }
     alpha = {"value": table["alpha"], "reading": table["reading"]}
     alpha |= {"source": table["alpha_source"], "note": table["alpha_note"]}

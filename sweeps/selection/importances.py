@@ -24,9 +24,9 @@ from sweeps.selection.storage import be_quiet
 
 FEWEST = 10
 """Models under which a forest says nothing."""
-MOST = 300
+MOST = 200
 """Models that are judged by: more are drawn from, as the time grows with them."""
-TREES = 32
+TREES = 16
 _LOG_FROM = 30
 """Ratio of the highest to the lowest value from which a setting is taken to be in logarithms."""
 

@@ -131,7 +131,10 @@ function curvesOf({ models }, both, found, metric) {
 }
 
 function phaseMarks(found) {
-  return found.phases.map((phase) => ({ x: phase.start, name: phase.schedule ? "schedule" : "" }));
+  return (found.phases ?? []).map((phase) => ({
+    x: phase.start,
+    name: phase.schedule ? "schedule" : "",
+  }));
 }
 
 function layersOf(found, name) {
