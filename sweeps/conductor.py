@@ -95,7 +95,7 @@ class Conductor:
 
     ``on_progress`` is called after everything that changes the counts, ``on_judged`` with what
     became of a training that may be pruned. The wall time that a sweep may take counts from
-    ``begun``, a time of `time.monotonic`; all stops so early that the report is done by its end, and
+    ``begun``, a time of `time.monotonic`. All stops so early that the report is done by then, and
     also once something is ``broken``, as where the study can't be reached any more.
     """
 
