@@ -7,6 +7,7 @@ CONFIG ?= examples/digits.yaml
 PIP_ARGS ?=
 BIN := .venv/bin
 PAGE := sweeps/report/page
+BIOME := $(PAGE)/node_modules/.bin/biome
 CODE := trace_core search_spaces sweeps tests benchmarks examples
 
 help:  ## show this list
@@ -24,7 +25,7 @@ setup: .venv/.ready  ## make .venv and install what the lock pins
 sweep: setup  ## sweep CONFIG (default examples/digits.yaml), then write the ranking report
 	$(BIN)/tracerank run $(CONFIG)
 
-test: setup browser database  ## run every test
+test: setup browser database page-tools  ## run every test
 	$(BIN)/python -m pytest
 
 test-fast: setup  ## run the tests that take seconds
@@ -34,17 +35,17 @@ check: setup page-tools  ## lint, formatting and types; changes nothing
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
-	@if [ -d $(PAGE)/node_modules ]; then cd $(PAGE) && npx biome ci .; fi
+	@if [ -x $(BIOME) ]; then cd $(PAGE) && node_modules/.bin/biome ci .; fi
 
 format: setup page-tools  ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
-	@if [ -d $(PAGE)/node_modules ]; then cd $(PAGE) && npx biome check --write .; fi
+	@if [ -x $(BIOME) ]; then cd $(PAGE) && node_modules/.bin/biome check --write .; fi
 
 page-tools:  ## install what checks the page's scripts, where npm is
-	@[ -d $(PAGE)/node_modules ] || { command -v npm >/dev/null && \
+	@[ -x $(BIOME) ] || { command -v npm >/dev/null && \
 		npm ci --prefix $(PAGE) --silent --no-audit --no-fund; } || \
-		echo "npm is not here: the page's scripts are not checked (install Node.js)" >&2
+		echo "npm is not here, or reaches no registry: the page's scripts are not checked (install Node.js)" >&2
 
 bench: setup  ## run the benchmarks, and write benchmarks/results/
 	$(BIN)/python -m benchmarks
