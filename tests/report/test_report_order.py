@@ -12,6 +12,7 @@ from browsing import Opened, needs_browser
 from made_up import make_sweep, with_kinds
 
 from sweeps.ranking import rank
+from sweeps.ranking.rank_intervals import RankIntervals
 from trace_core.alpha import leaders, rank_steps
 
 pytestmark = [pytest.mark.slow, needs_browser]
@@ -22,6 +23,19 @@ _ORDERS = """alphas => alphas.map(alpha => {
     page.draw();
     return page.order.order.map(model => page.data.models.model_id[model]);
 })"""
+
+
+@pytest.fixture(autouse=True)
+def order_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How sure a rank is, and who leads where, has no part in the order, and takes long."""
+
+    def full(groups: list[np.ndarray], seed: int) -> RankIntervals:
+        ones = np.ones(len(groups), dtype=np.int64)
+        return RankIntervals(ones, len(groups) * ones, "none", None, None, distinguishable=False)
+
+    monkeypatch.setattr("sweeps.ranking.ranking.rank_intervals", full)
+    monkeypatch.setattr("sweeps.ranking.ranking.leaders", lambda first, second: [])
+    monkeypatch.setattr("sweeps.ranking.ranking.share_first", lambda first, second: 0.0 * first)
 
 
 def tied(sweep: Any) -> Any:
