@@ -64,7 +64,7 @@ def ranking_of(sweep: Any, alpha: float, replicates: pd.DataFrame | None = None)
 
 
 @pytest.mark.parametrize(
-    ("count", "seed", "minimised"), [(40, 1, False), (60, 2, True), (300, 3, False)]
+    ("count", "seed", "minimised"), [(40, 1, False), (60, 2, True), (150, 3, False)]
 )
 def test_the_order_is_pythons_at_101_values_of_alpha(
     show: Callable[..., Opened], count: int, seed: int, minimised: bool
