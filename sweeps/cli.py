@@ -89,10 +89,10 @@ class _Group(click.Group):
             _stop(str(error), USAGE)
         except FileNotFoundError as error:
             _stop(str(error), NOT_FOUND)
-        except PermissionError as error:
-            _stop(f"{error.filename}: {error.strerror}", USAGE)
         except ConnectionError as error:
             _stop(str(error), UNREACHABLE)
+        except OSError as error:
+            _stop(f"{error.filename}: {error.strerror}" if error.filename else str(error), USAGE)
         except KeyboardInterrupt:
             _stop("interrupted", INTERRUPTED)
 

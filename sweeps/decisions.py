@@ -22,7 +22,7 @@ from sweeps.run_directory import RunDirectory, resume_command, write_json
 SCHEMA = 1
 _HASHED = ("schema", "alpha", "alpha_source", "reading", "models", "excluded")
 MOST_TEXT = 10_000
-"""Characters of a reason."""
+"""Characters of a reason, or of a reviewer's name."""
 
 
 class DecisionError(ValueError):
@@ -60,11 +60,14 @@ def read_ranking(run: RunDirectory) -> dict[str, Any]:
     try:
         ranking = json.loads(path.read_text(encoding="utf-8"))
         ranking_hash(ranking)
+        float(ranking["alpha"])
+        for row in (*ranking["models"], *ranking["excluded"]):
+            str.strip(row["model_id"])
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path}: there is no ranking yet; end the sweep with: {resume_command(run.path)}"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise DecisionError(
             f"{path}: damaged ({error}); write it anew with: "
             f"tracerank report {shlex.quote(str(run.path))}"
@@ -81,10 +84,15 @@ def decisions(run: RunDirectory) -> list[Decision]:
         stored = json.loads(run.decisions.read_text(encoding="utf-8"))
         if stored["schema"] != SCHEMA:
             raise ValueError(f"schema {stored['schema']!r}; this version knows {SCHEMA}")
-        return [Decision(**each) for each in stored["decisions"]]
+        every = [Decision(**each) for each in stored["decisions"]]
+        for each in every:
+            float(each.alpha)
+            for text in (each.model_id, each.reviewer, each.reason, each.time, each.ranking):
+                str.strip(text)
+        return every
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise DecisionError(
             f"{run.decisions}: damaged ({error}); put an undamaged copy in its place"
         ) from None

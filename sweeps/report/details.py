@@ -27,7 +27,7 @@ History = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class ModelTraces:
-    """What is stored of a model's trainings, in the order of their seeds.
+    """What is stored of a model's trainings, at least one, in the order of their seeds.
 
     ``histories`` has an entry for every evaluation: ``step``, ``metric``, ``train_loss``.
     ``configuration`` is the sweep that trains this model alone, as YAML.
@@ -46,8 +46,6 @@ def details(
 
     The last four are those of the first seed: a mean over seeds would blur what happened when.
     """
-    if not model.traces:
-        return {}
     first = model.traces[0]
     return {
         **curves(model.traces, change_rate, concentration),

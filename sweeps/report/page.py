@@ -55,7 +55,6 @@ def render(facts: Facts) -> str:
 def given_to_scripts(facts: Facts) -> dict[str, Any]:
     """What the page's scripts work with."""
     return {
-        "run": facts.name,
         "metric": facts.metric,
         "view": {
             "alpha": facts.alpha["value"],

@@ -11,6 +11,7 @@ from sweeps.report.wording import capitalised, count, number, percent, settings,
 
 LISTED = 15
 """Models in the table."""
+_LINKED = re.compile(r"(?i)www(?=\.)|:(?=//)|@")
 _MEANINGFUL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 
 
@@ -52,7 +53,9 @@ def summary(facts: Facts) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    return _MEANINGFUL.sub(r"\\\1", " ".join(text.split()))
+    plain = _MEANINGFUL.sub(r"\\\1", " ".join(text.split()))
+    # An invisible space keeps addresses and names from becoming links and calls by themselves.
+    return _LINKED.sub("\\g<0>\u200b", plain)
 
 
 def _listing(title: str, items: Iterable[str]) -> str:

@@ -27,6 +27,8 @@ FEWEST = 10
 MOST = 200
 """Models that are judged by: more are drawn from, as the time grows with them."""
 TREES = 16
+ROUNDING = 1e-9
+"""Spread, as a share of the figures, that counts as none."""
 _LOG_FROM = 30
 """Ratio of the highest to the lowest value from which a setting is taken to be in logarithms."""
 
@@ -47,8 +49,14 @@ def setting_importances(
     if len(finite) > MOST:
         finite = sorted(np.random.default_rng(seed).choice(finite, MOST, replace=False).tolist())
     kept = [settings[i] for i in finite]
-    if len(kept) < FEWEST or len({figures[i] for i in finite}) < 2:
+    if len(kept) < FEWEST:
         return {}
+    chosen = np.array([figures[i] for i in finite], dtype=np.float64)
+    spread = float(np.ptp(chosen))
+    if not spread > ROUNDING * float(np.abs(chosen).max()):
+        return {}
+    # A forest stops splitting at a spread that it takes for none, whatever the figures' scale.
+    chosen = (chosen - chosen.min()) / spread
     shared = [name for name in kept[0] if all(name in each for each in kept)]
     distributions = {name: _distribution([each[name] for each in kept]) for name in shared}
     varying = {name: each for name, each in distributions.items() if each is not None}
@@ -61,9 +69,9 @@ def setting_importances(
             optuna.trial.create_trial(
                 params={name: _value(settings[i][name], varying[name]) for name in varying},
                 distributions=varying,
-                value=float(figures[i]),
+                value=float(figure),
             )
-            for i in finite
+            for i, figure in zip(finite, chosen, strict=True)
         ]
     )
     found = optuna.importance.get_param_importances(

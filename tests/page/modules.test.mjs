@@ -66,7 +66,8 @@ test("models are found by words and by conditions", () => {
   const columns = [
     column("rank", [1, 2, 3]),
     column("init", ["default", "orthogonal", "normal_002"]),
-    column("setting:mlp.depth", [2, 3, null]),
+    column("setting:depth", [2, 3, null]),
+    column("setting:Größe b", [1.5, "groß", true]),
   ];
   const texts = ["mlp default", "mlp orthogonal", "cnn normal_002"];
   const found = (query) => [0, 1, 2].filter(matcher(query, columns, (row) => texts[row]));
@@ -77,6 +78,9 @@ test("models are found by words and by conditions", () => {
   assert.deepEqual(found("init=orthogonal|normal_002"), [1, 2]);
   assert.deepEqual(found("init!=orthogonal|normal_002"), [0]);
   assert.deepEqual(found("nothing=like"), []);
+  assert.deepEqual(found("größe_b=1.5|groß"), [0, 1]);
+  assert.deepEqual(found("setting:Größe_b=yes"), [2]);
+  assert.deepEqual(found("größe_b>1"), [0, 1, 2]);
 });
 
 test("a stretch of an axis becomes conditions, and takes the place of an earlier one", () => {
@@ -88,19 +92,30 @@ test("a stretch of an axis becomes conditions, and takes the place of an earlier
   assert.equal(query, "mlp rank<9 setting:learning_rate>=0.00316 setting:learning_rate<=0.1");
   const inits = axisOf(column("init", ["a b", "c", "d"]), [0, 1, 2]);
   assert.deepEqual(conditionsOf(inits, 0, 0.6), ["init=a_b|c"]);
+  const near = [123456, 123460, 123471];
+  const steps = axisOf(column("steps", near), [0, 1, 2]);
+  assert.deepEqual(conditionsOf(steps, 0, 1), ["steps>=123456", "steps<=123471"]);
+  const middle = conditionsOf(steps, 0.1, 0.5).join(" ");
+  assert.deepEqual([0, 1, 2].filter(matcher(middle, [column("steps", near)], () => "")), [1]);
   assert.equal(axisOf(column("same", [1, 1, 1]), [0, 1, 2]), null);
 });
 
 test("values are compared as numbers, as texts, and missing ones come last", () => {
-  assert.deepEqual([3, null, 1, NaN, 2].sort(compare).slice(0, 3), [1, 2, 3]);
-  assert.deepEqual(["b", null, "a"].sort(compare), ["a", "b", null]);
+  assert.deepEqual([3, null, 1, NaN, 2].sort((a, b) => compare(a, b)).slice(0, 3), [1, 2, 3]);
+  assert.deepEqual(["b", null, "a"].sort((a, b) => compare(a, b)), ["a", "b", null]);
+  assert.deepEqual([1, null, 2].sort((a, b) => compare(a, b, true)), [2, 1, null]);
 });
 
 test("tables are written so that a spreadsheet and a page take them for text", () => {
-  const cell = (values) => ({ cell: (row) => values[row] });
-  const names = ["=1+1", 'say "x", y', "a|b"];
-  const columns = [column("model", names, cell(names)), column("score", [0.5, null, -2], cell(["0.5", "–", "−2"]))];
-  assert.equal(csv(columns, [0, 1, 2]), `model,score\r\n'=1+1,0.5\r\n"say ""x"", y",\r\na|b,-2\r\n`);
+  const words = (values) => ({ words: (row) => values[row] });
+  const names = ["=1+1", 'say "x", y', "a|b", "-2+3"];
+  const columns = [column("model", names, words(names)), column("score", [0.5, null, -2, 1], words(["0.5", "–", "−2", "1"]))];
+  assert.equal(
+    csv(columns, [0, 1, 2, 3]),
+    `model,score\r\n'=1+1,0.5\r\n"say ""x"", y",\r\na|b,-2\r\n'-2+3,1\r\n`,
+  );
+  const range = column("interval", [], { fields: [["low", () => 1], ["high", () => 3]] });
+  assert.equal(csv([range], [0]), "low,high\r\n1,3\r\n");
   assert.deepEqual(JSON.parse(json(columns, [0]))[0], { model: "=1+1", score: 0.5 });
   assert.ok(markdown(columns, [2]).endsWith("| a\\|b | −2 |\n"));
 });

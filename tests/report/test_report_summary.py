@@ -9,7 +9,7 @@ from made_up import make_sweep
 
 from sweeps.report import write_report
 
-HOSTILE = "[x](http://a) <img src=x> | `b` *c*"
+HOSTILE = "[x](http://a) <img src=x> | `b` *c* www.a.b @team"
 
 
 def test_it_says_what_the_page_says(tmp_path: Path) -> None:
@@ -32,6 +32,7 @@ def test_a_name_makes_neither_a_link_nor_html_nor_a_cell(tmp_path: Path) -> None
     text = (write_report(tmp_path, **sweep.arguments()).parent / "report.md").read_text()
     assert "[x](" not in text
     assert " <img" not in text
-    assert "\\[x\\](http://a) \\<img src=x\\> \\| \\`b\\` \\*c\\*" in text
+    shown = "\\[x\\](http:\u200b//a) \\<img src=x\\> \\| \\`b\\` \\*c\\* www\u200b.a.b @\u200bteam"
+    assert shown in text
     lines = [line.replace("\\|", "") for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {11}

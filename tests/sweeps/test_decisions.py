@@ -123,6 +123,27 @@ def test_a_damaged_file_is_named_and_left_as_it_is(run: RunDirectory, text: str)
     assert "ranking.json: damaged" in found.stderr
 
 
+@pytest.mark.parametrize(
+    "change", [{"models": 5}, {"models": [{}]}, {"alpha": "x"}, {"excluded": [{"reason": "?"}]}]
+)
+def test_a_ranking_of_another_shape_is_damaged(run: RunDirectory, change: dict[str, Any]) -> None:
+    report(run, RANKING | change)
+    found = decide(run, *chosen("aaaa1111"))
+    assert found.exit_code == 2
+    assert "ranking.json: damaged" in found.stderr
+
+
+def test_decisions_of_another_shape_are_damaged(run: RunDirectory) -> None:
+    decide(run, *chosen("aaaa1111"))
+    stored = json.loads(run.decisions.read_text())
+    stored["decisions"][0]["reviewer"] = None
+    run.decisions.write_text(json.dumps(stored))
+    assert "damaged" in decide(run, "--check").stderr
+    run.decisions.unlink()
+    run.decisions.mkdir()
+    assert decide(run, "--check").exit_code == 2
+
+
 def test_reviewers_at_the_same_time_lose_none(run: RunDirectory) -> None:
     code = (
         "import sys; from sweeps import decisions; from sweeps.run_directory import RunDirectory\n"

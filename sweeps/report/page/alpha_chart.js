@@ -8,7 +8,6 @@ import { number } from "./words.js";
 
 const DRAWN = 8;
 const DEEPEST = 20;
-const KEYS = "ABCDEFGH";
 
 /** Draws into `frame` the models that are first now, and those that lead somewhere. */
 export function drawAlpha(frame, data, view, order, open) {
@@ -23,12 +22,13 @@ export function drawAlpha(frame, data, view, order, open) {
   const leading = [...width.keys()].sort((a, b) => width.get(b) - width.get(a)).slice(0, DRAWN - 3);
   const drawn = [...new Set([...leading, ...order.order])].slice(0, DRAWN);
   const deepest = Math.min(DEEPEST, order.order.length);
-  const lines = drawn.map((model, index) => {
+  const lines = drawn.map((model) => {
     const steps = rankSteps(first, second, model);
     const shown = (rank) => (rank > deepest ? null : rank);
     return {
       name: models.name[model],
-      key: KEYS[index],
+      // The letter of the other charts; without one, a line is grey.
+      key: models.key[model],
       xs: steps.flatMap((step) => step.slice(0, 2)),
       ys: steps.flatMap(([, , rank]) => [shown(rank), shown(rank)]),
     };

@@ -57,7 +57,7 @@ export function rankingColumns(data, view, order, open) {
         html("small", {}, difference(value(model) - value(base), shown)),
       );
     };
-    return { id, title, hint, figure: true, value, cell };
+    return { id, title, hint, figure: true, value, cell, words: (model) => shown(value(model)) };
   }
 
   function stored(id, title, hint, shown) {
@@ -69,9 +69,14 @@ export function rankingColumns(data, view, order, open) {
   const rank = {
     ...{ id: "rank", title: "Rank", hint: "By traceability at this α", figure: true },
     value: (model) => order.ranks[model],
+    words: (model) => plain(order.ranks[model]),
     cell: (model) =>
       html("strong", {}, order.ranks[model] === null ? MISSING : `${order.ranks[model]}`),
   };
+  const told = (each) =>
+    Object.entries(models.settings[each])
+      .map(([name, value]) => `${readable(name)} ${plain(value)}`)
+      .join(", ");
   const model = {
     ...{
       id: "model",
@@ -80,10 +85,8 @@ export function rankingColumns(data, view, order, open) {
       heading: true,
     },
     value: (each) => models.name[each],
+    words: (each) => [models.name[each], told(each)].filter(Boolean).join(", "),
     cell: (each) => {
-      const settings = Object.entries(models.settings[each]).map(
-        ([name, value]) => `${readable(name)} ${plain(value)}`,
-      );
       const name = [
         html("span", { class: "architecture" }, models.architecture[each]),
         ` ${models.init[each]}`,
@@ -94,7 +97,7 @@ export function rankingColumns(data, view, order, open) {
         "span",
         { class: "name-cell" },
         html("button", { ...press, onclick: () => open(each) }, name),
-        html("small", { title: settings.join(", ") }, settings.join(", ")),
+        html("small", { title: told(each) }, told(each)),
       );
     },
   };
@@ -109,7 +112,11 @@ export function rankingColumns(data, view, order, open) {
       const bar = interval(low, high, order.ranks[each], models.model_id.length);
       return html("span", { class: "range" }, bar, ` ${span(low, high)}`);
     },
-    text: (each) => (order.low ? span(order.low[each], order.high[each]) : ""),
+    words: (each) => (order.low ? span(order.low[each], order.high[each]) : MISSING),
+    fields: [
+      ["rank_low", (each) => order.low?.[each] ?? null],
+      ["rank_high", (each) => order.high?.[each] ?? null],
+    ],
   };
   const chance = (each) => (reported ? models.p_first[each] : null);
   const columns = [
@@ -157,6 +164,7 @@ export function rankingColumns(data, view, order, open) {
     {
       ...{ id: "model_id", title: "Id", hint: "What the command line knows it by" },
       value: (each) => models.model_id[each],
+      words: (each) => models.model_id[each],
       cell: (each) => html("code", {}, models.model_id[each]),
     },
   ];
@@ -171,20 +179,29 @@ function settingColumns(models) {
   const column = (id, title, value) => ({
     ...{ id, title, hint: `Setting ${title}`, value, figure: false },
     cell: (model) => plain(value(model)),
+    words: (model) => plain(value(model)),
   });
   return [
     column("architecture", "Architecture", (model) => models.architecture[model]),
     column("init", "Init", (model) => models.init[model]),
     ...names.map((name) =>
-      column(`setting:${name}`, readable(name), (model) => models.settings[model][name] ?? null),
+      column(`setting:${name}`, readable(name), (model) => settingOf(models, model, name)),
     ),
   ];
 }
 
-/** Compares two values of a column: numbers, then texts, then what is missing. */
-export function compare(a, b) {
+/** A model's setting, or null; its name may be one that every object has. */
+export function settingOf(models, model, name) {
+  const settings = models.settings[model];
+  return Object.hasOwn(settings, name) ? settings[name] : null;
+}
+
+/** Compares two values of a column, numbers as such and all else as texts. What is missing comes
+ * last in either direction. */
+export function compare(a, b, descending = false) {
   const absent = (value) => value === null || value === undefined || Number.isNaN(value);
   if (absent(a) || absent(b)) return absent(a) - absent(b);
-  if (typeof a === "number" && typeof b === "number") return a - b;
-  return `${a}`.localeCompare(`${b}`, "en");
+  const sign = descending ? -1 : 1;
+  if (typeof a === "number" && typeof b === "number") return sign * (a - b);
+  return sign * `${a}`.localeCompare(`${b}`, "en");
 }

@@ -4,27 +4,30 @@ import { html, save } from "./elements.js";
 
 const QUOTED = /[",\n\r]/;
 
-function cellText(column, row) {
-  const value = column.text ? column.text(row) : column.value(row);
-  return value === null || value === undefined || Number.isNaN(value) ? "" : `${value}`;
+/** [name, value(row)] of all that the columns hold. */
+function fieldsOf(columns) {
+  return columns.flatMap((column) => column.fields ?? [[column.id, column.value]]);
 }
 
 /** Comma-separated, with a head; a text that a spreadsheet would take for a formula is led by an
  * apostrophe. */
 export function csv(columns, rows) {
-  const field = (text) => {
-    const safe = /^[=+@\t\r]|^-(?![\d.])/.test(text) ? `'${text}` : text;
-    return QUOTED.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  const field = (value) => {
+    if (value === null || value === undefined || Number.isNaN(value)) return "";
+    const isFormula = typeof value !== "number" && /^[=+\-@\t\r]/.test(`${value}`);
+    const text = isFormula ? `'${value}` : `${value}`;
+    return QUOTED.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  const lines = [columns.map((column) => field(column.id))];
-  for (const row of rows) lines.push(columns.map((column) => field(cellText(column, row))));
+  const fields = fieldsOf(columns);
+  const lines = [fields.map(([name]) => field(name))];
+  for (const row of rows) lines.push(fields.map(([, value]) => field(value(row))));
   return lines.map((line) => `${line.join(",")}\r\n`).join("");
 }
 
 /** A list of objects. */
 export function json(columns, rows) {
-  const object = (row) =>
-    Object.fromEntries(columns.map((column) => [column.id, column.value(row)]));
+  const fields = fieldsOf(columns);
+  const object = (row) => Object.fromEntries(fields.map(([name, value]) => [name, value(row)]));
   return `${JSON.stringify(rows.map(object), null, 1)}\n`;
 }
 
@@ -34,15 +37,7 @@ export function markdown(columns, rows) {
   const line = (cells) => `| ${cells.join(" | ")} |\n`;
   const head = line(columns.map((column) => escaped(column.title)));
   const rule = line(columns.map((column) => (column.figure ? "--:" : "---")));
-  const body = rows.map((row) =>
-    line(
-      columns.map((column) =>
-        escaped(
-          column.text ? column.text(row) : (column.cell(row).textContent ?? `${column.cell(row)}`),
-        ),
-      ),
-    ),
-  );
+  const body = rows.map((row) => line(columns.map((column) => escaped(column.words(row)))));
   return head + rule + body.join("");
 }
 

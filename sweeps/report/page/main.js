@@ -84,12 +84,13 @@ class Page {
   }
 
   #readAddress() {
-    // A plain "#ranking" is a place in the page, not a view.
-    if (location.hash.includes("="))
-      this.view.readFragment(location.hash, {
-        ...this.valid,
-        sort: this.#columns().map(({ id }) => id),
-      });
+    if (location.hash.includes("=")) {
+      const sort = this.#columns().map(({ id }) => id);
+      this.view.readFragment(location.hash, { ...this.valid, sort });
+    } else if (location.hash) {
+      // A place in the page, which the browser has gone to: the view stays in the address.
+      this.#writeAddress(true);
+    }
   }
 
   #columns() {
@@ -194,8 +195,9 @@ class Page {
     const column = columns.find(({ id }) => id === sort);
     if (!column || (sort === "rank" && !descending)) return rows;
     const values = new Map(rows.map((model) => [model, column.value(model)]));
-    const sign = descending ? -1 : 1;
-    return rows.sort((a, b) => sign * compare(values.get(a), values.get(b)) || ranks[a] - ranks[b]);
+    return rows.sort(
+      (a, b) => compare(values.get(a), values.get(b), descending) || ranks[a] - ranks[b],
+    );
   }
 
   #note() {
@@ -207,10 +209,13 @@ class Page {
     if (lacking) parts.push(`${count(lacking, "model")} can't be scored by these kinds.`);
     if (!view.asReported) {
       const alone = this.order.low ? "P(first) holds" : "rank intervals and P(first) hold";
-      parts.push(
-        `This is another order than the reported one, for which alone ${alone}.`,
-        `For this α: tracerank report RUN_DIR --alpha ${view.alpha}`,
-      );
+      parts.push(`This is another order than the reported one, for which alone ${alone}.`);
+      if (view.kindsAsReported) {
+        parts.push(`For this α: tracerank report RUN_DIR --alpha ${view.alpha}`);
+      } else if (view.reading === "calibrated") {
+        const kinds = `stability: ${view.stability}, explainability: ${view.explainability}`;
+        parts.push(`For these kinds: "ranking: {${kinds}}" in a configuration.`);
+      }
     }
     return parts.join(" ");
   }
@@ -218,7 +223,8 @@ class Page {
   #writeAddress(changed) {
     if (!changed) return;
     const fragment = this.view.toFragment();
-    history.replaceState(null, "", fragment ? `#${fragment}` : location.pathname + location.search);
+    if (fragment) history.replaceState(null, "", `#${fragment}`);
+    else if (location.hash.includes("=")) history.replaceState(null, "", location.pathname);
   }
 
   open(model) {
@@ -260,8 +266,9 @@ class Page {
 async function start() {
   const packed = document.getElementById("data");
   if (packed && document.getElementById("table")) {
+    const data = await unpacked(packed.textContent);
     document.documentElement.classList.add("scripted");
-    window.page = new Page(await unpacked(packed.textContent));
+    window.page = new Page(data);
   }
 }
 

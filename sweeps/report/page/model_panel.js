@@ -1,6 +1,7 @@
 // One model in depth, or two side by side: what differs, how they moved, where, and when.
 
 import { heatmap, legend, lineChart } from "./chart.js";
+import { settingOf } from "./columns.js";
 import { html, save } from "./elements.js";
 import { chartButtons } from "./exporting.js";
 import { capitalised, number, percent, plain, readable, significant, span } from "./words.js";
@@ -50,7 +51,7 @@ function facts({ models, metric }, view, order, both) {
     ["Initialisation", (model) => models.init[model]],
     ...[...new Set(both.flatMap((model) => Object.keys(models.settings[model])))].map((name) => [
       capitalised(readable(name)),
-      (model) => plain(models.settings[model][name]),
+      (model) => plain(settingOf(models, model, name)),
     ]),
     ["Id", (model) => models.model_id[model]],
   ];

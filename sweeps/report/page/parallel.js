@@ -4,6 +4,7 @@
 
 import { logTicks, ticks } from "./chart.js";
 import { html } from "./elements.js";
+import { asWord } from "./find.js";
 import { plain, significant } from "./words.js";
 
 const HEIGHT = 340;
@@ -11,6 +12,7 @@ const TOP = 46;
 const BOTTOM = 22;
 const SIDE = 64;
 const NEAR = 26;
+const NEAR_END = 0.02;
 
 /** What a column's values are spread over: `place(value)` from 0 (bottom) to 1, or null. */
 export function axisOf(column, models) {
@@ -26,7 +28,7 @@ export function axisOf(column, models) {
     const scaled = (value) => (log ? Math.log(value) : value);
     const width = scaled(high) - scaled(low);
     return {
-      ...{ column, low, high },
+      ...{ column, low, high, log },
       labels: (log ? logTicks(low, high) : ticks(low, high, 4)).map((value) => [
         value,
         significant(value),
@@ -50,25 +52,28 @@ export function axisOf(column, models) {
 
 /** The words of a query without those about a column, and with `conditions` in their place. */
 export function withConditions(query, id, conditions) {
-  const about = (word) =>
-    new RegExp(
-      `^${RegExp.escape?.(id) ?? id.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")}(<=|>=|!=|<|>|=)`,
-    ).test(word);
-  const kept = query.split(/\s+/).filter((word) => word && !about(word));
-  return [...kept, ...conditions].join(" ");
+  const about = (word) => /^(<=|>=|!=|<|>|=)/.test(word.slice(asWord(id).length));
+  const other = (word) => word && !(asWord(word).startsWith(asWord(id)) && about(word));
+  return [...query.split(/\s+/).filter(other), ...conditions].join(" ");
 }
 
-/** The conditions that choose a stretch of an axis, from `low` to `high` in places. */
+/** The conditions that choose a stretch of an axis, from `low` to `high` in places. What lies within
+ * is chosen: bounds are rounded outwards, and those at an end are the end itself. */
 export function conditionsOf(axis, low, high) {
-  const { id } = axis.column;
+  const id = asWord(axis.column.id);
   if (axis.names) {
     const chosen = axis.names.filter((name) => axis.place(name) >= low && axis.place(name) <= high);
-    return chosen.length
-      ? [`${id}=${chosen.map((name) => name.replaceAll(/\s/g, "_")).join("|")}`]
-      : [];
+    return chosen.length ? [`${id}=${chosen.map(asWord).join("|")}`] : [];
   }
-  const told = (place) => Number(axis.value(place).toPrecision(3));
-  return [`${id}>=${told(low)}`, `${id}<=${told(high)}`];
+  const told = (place, round) => {
+    const value = axis.value(place);
+    const size = axis.log ? Math.abs(value) : axis.high - axis.low;
+    const step = 10 ** (Math.floor(Math.log10(size)) - 2);
+    return Number((round(value / step) * step).toPrecision(12));
+  };
+  const from = low < NEAR_END ? axis.low : told(low, Math.floor);
+  const to = high > 1 - NEAR_END ? axis.high : told(high, Math.ceil);
+  return [`${id}>=${from}`, `${id}<=${to}`];
 }
 
 export class Parallel {

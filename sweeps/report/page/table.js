@@ -1,4 +1,4 @@
-// A table of any length: only the rows in sight are elements. All of them for a printer.
+// A table of any length: only the rows in sight are elements, and the first ones for a printer.
 
 import { html } from "./elements.js";
 
@@ -82,7 +82,7 @@ export class Table {
       ...this.pinned.map((row) => this.#row(row, null, "pinned")),
       ...this.#space(from),
       ...rows,
-      ...this.#space(whole ? 0 : length - to),
+      ...(whole ? this.#rest(length - to) : this.#space(length - to)),
     );
     this.table.setAttribute("aria-rowcount", length + 1);
     if (focused) this.body.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
@@ -103,6 +103,12 @@ export class Table {
     });
     const attributes = { class: `${kind} ${this.rowClass(row)}`.trim() || null };
     return html("tr", { ...attributes, "aria-rowindex": index === null ? null : index + 1 }, cells);
+  }
+
+  #rest(rows) {
+    if (rows <= 0) return [];
+    const told = `And ${rows.toLocaleString("en")} more: ranking.csv has all of them.`;
+    return [html("tr", {}, html("td", { colspan: this.columns.length }, told))];
   }
 
   #space(rows) {

@@ -2,6 +2,9 @@
 
 const TEXTS = ["reading", "stability", "change_rate", "explainability", "find", "sort", "baseline"];
 
+/** The kinds that each reading uses. */
+const USED = { calibrated: ["stability", "explainability"], article: ["change_rate"] };
+
 /** A view of the page's data, with those who want to know of its changes. */
 export class View {
   constructor(defaults) {
@@ -27,8 +30,9 @@ export class View {
     return this.alpha === this.defaults.alpha && this.kindsAsReported;
   }
 
+  /** Whether it is the reported reading, of the reported kinds as far as it uses them. */
   get kindsAsReported() {
-    return TEXTS.slice(0, 4).every((name) => this[name] === this.defaults[name]);
+    return ["reading", ...USED[this.reading]].every((name) => this[name] === this.defaults[name]);
   }
 
   /** What is chosen, for behind the "#": only what differs from how the page opens. */
@@ -40,12 +44,12 @@ export class View {
     return found.toString();
   }
 
-  /** Takes over a fragment's choices; what isn't among the valid ones is left as it was. */
+  /** Takes over a fragment's choices; what isn't there, or isn't valid, is as the page opens. */
   readFragment(fragment, valid) {
     const given = new URLSearchParams(fragment.replace(/^#/, ""));
-    const alpha = Number(given.get("alpha") ?? NaN);
-    const values = {};
-    if (alpha >= 0 && alpha <= 1 && given.has("alpha")) values.alpha = alpha;
+    const alpha = given.get("alpha")?.trim() ? Number(given.get("alpha")) : NaN;
+    const values = { ...this.defaults };
+    if (alpha >= 0 && alpha <= 1) values.alpha = alpha;
     if (given.has("descending")) values.descending = given.get("descending") === "true";
     for (const name of TEXTS) {
       const value = given.get(name);

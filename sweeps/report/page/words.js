@@ -1,4 +1,4 @@
-// How figures are put into words: the rules of sweeps.report.wording.
+// How figures are put into words: as sweeps.report.wording does it, but for how halves are rounded.
 
 export const MISSING = "–";
 const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
