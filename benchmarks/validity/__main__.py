@@ -69,6 +69,7 @@ def analyse(results: Path) -> None:
         "foretelling": analysis.foretelling(measures, followed),
         "faithfulness": analysis.faithfulness(zeroed),
         "choices": analysis.choices(measures),
+        "schedules": analysis.schedules(measures),
     }
     for name, table in tables.items():
         table.to_csv(results / f"{name}.csv", index=False, float_format="%.4g")

@@ -121,6 +121,31 @@ def choices(measures: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def schedules(measures: pd.DataFrame) -> pd.DataFrame:
+    """A row for every task of which a pool varies the schedule, and measure: the share of its ranks
+    that learning rate, weight decay and size explain, and that with the schedule (``scheduled``);
+    and its association with the schedule, positive where cosine has more of it.
+    """
+    rows = []
+    ended = measures[(measures["kind"] == "schedules") & (measures["share"] == 1.0)]
+    for task, pool in ended.groupby("task"):
+        part = pool[pool["model_id"].isin(_eligible(pool))]
+        cosine = (part["schedule"] == "cosine").groupby(part["model_id"]).mean().sort_index()
+        for name, by_seed in _candidates(part, "taylor"):
+            score = by_seed.mean(axis=1)
+            if score.isna().any() or score.nunique() < 2:
+                continue
+            settings = _confounders(part)
+            found = association(score, cosine)
+            rows.append(
+                {"task": task, "measure": name, "models": len(score)}
+                | {"explained": residual(score, score, settings).explained}
+                | {"scheduled": residual(score, score, [*settings, cosine]).explained}
+                | {"tau": found.value, "low": found.low, "high": found.high, "p": found.p_value}
+            )
+    return pd.DataFrame(rows)
+
+
 def _eligible(pool: pd.DataFrame, floor: float = FLOOR) -> list[str]:
     """The models above the floor, by the validation metric at the end."""
     end = pool[pool["share"] == 1.0].groupby("model_id")[["validation", "baseline"]].mean()

@@ -169,6 +169,26 @@ def faithfulness() -> str:
     return markdown(rows)
 
 
+def schedules() -> str:
+    """What the schedule explains beside the other settings, and which way it goes."""
+    table = _read("schedules")
+    tasks = sorted(set(table["task"]))
+    heads = [
+        f"{task.replace('_', ' ')}, {what}"
+        for task in tasks
+        for what in ("settings", "and schedule", "τ with cosine")
+    ]
+    rows = [["measure", *heads]]
+    for name in MEASURES:
+        if (table["measure"] == name).any():
+            cells = []
+            for task in tasks:
+                cells += [_cell(table, name, task, each) for each in ("explained", "scheduled")]
+                cells.append(_cell(table, name, task, "tau", "low", "high", "p"))
+            rows.append([f"`{name}`", *cells])
+    return markdown(rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "pools": pools,
     "usefulness-free": lambda: usefulness("free"),
@@ -182,6 +202,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "early-held-30": lambda: usefulness("held", 0.3),
     "added": added,
     "confounded": confounded,
+    "schedules": schedules,
     "repeatable": repeatable,
     "importances": importances,
     "path-free": lambda: foretelling("path_skill", "free"),

@@ -20,7 +20,7 @@ SHARES = (0.1, 0.3, 1.0)
 """Of the budget that is read; 0.5 is added for what is foretold of the second half."""
 
 HALF = 0.5
-SETTINGS = ("architecture", "init", "learning_rate", "weight_decay")
+SETTINGS = ("architecture", "init", "learning_rate", "weight_decay", "schedule")
 STABILITIES = ("steadiness", "steadiness_raw", "magnitude", "directness")
 RATES = ("rms", "global_l1", "tensor_l1", "symmetric", "elementwise")
 CONCENTRATIONS = ("gini", "hoyer", "effective_sparsity", "top_mass", "entropy")

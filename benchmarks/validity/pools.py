@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+SCHEDULES = ["constant", "cosine"]
 INITS = ["default", "xavier_uniform", "kaiming_normal", "orthogonal", "normal_002"]
 EPOCHS = 20
 """Of every training, so that a tenth of the budget is two epochs."""
@@ -47,7 +48,10 @@ OTHER_IMPORTANCES_ON = ("breast_cancer", "digits")
 alone: shuffling every tensor in turn takes hours.
 """
 
-MODELS = {"free": 64, "held": 96, "orders": 24}
+SCHEDULES_ON = ("breast_cancer", "digits")
+"""Tasks of which a pool varies the learning rate's schedule as well."""
+
+MODELS = {"free": 64, "held": 96, "orders": 24, "schedules": 64}
 """Trials of each; where little varies, some ask for a model that was asked for before."""
 _RATES = {"diabetes": (1.0e-3, 1.0e-1, 0.02)}
 """Lowest, highest and held learning rate, where it isn't `_RATE`: more than a third of the models
@@ -81,7 +85,7 @@ class Pool:
             "name": self.name,
             "task": task,
             "budget": {"epochs": EPOCHS, "batch_size": batch},
-            "replicates": SEEDS if self.importance == "taylor" else 2,
+            "replicates": 2 if self.importance != "taylor" or self.kind == "schedules" else SEEDS,
             "trials": MODELS[self.kind],
             "space": {"architecture": given, "momentum": 0.9, **self._settings()},
             "sampler": {"name": "random", "seed": 1},
@@ -96,6 +100,12 @@ class Pool:
             "free": {"init": INITS, "learning_rate": rate, "weight_decay": decay},
             "held": {"init": INITS, "learning_rate": held, "weight_decay": 1.0e-4},
             "orders": {"learning_rate": rate},
+            "schedules": {
+                "init": INITS,
+                "learning_rate": rate,
+                "weight_decay": decay,
+                "schedule": SCHEDULES,
+            },
         }[self.kind]
 
 
@@ -104,7 +114,8 @@ def pools(*, quick: bool) -> list[Pool]:
     if quick:
         return [Pool("breast_cancer", "free"), Pool("breast_cancer", "held")]
     return [
-        *(Pool(task, kind) for kind in MODELS for task in TASKS),
+        *(Pool(task, kind) for kind in ("free", "held", "orders") for task in TASKS),
+        *(Pool(task, "schedules") for task in SCHEDULES_ON),
         *(
             Pool(task, "free", importance)
             for importance in IMPORTANCES[1:]

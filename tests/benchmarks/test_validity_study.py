@@ -28,7 +28,7 @@ def test_every_pool_is_a_valid_sweep_with_models_enough() -> None:
         for pool in chosen:
             assert SweepConfig.from_dict(pool.configuration()).replicates >= 2
     kinds = {(pool.task, pool.kind) for pool in pools.pools(quick=False)}
-    assert len(kinds) == 3 * len(pools.TASKS)
+    assert len(kinds) == 3 * len(pools.TASKS) + len(pools.SCHEDULES_ON)
 
 
 def test_verses_are_text_in_three_parts_without_a_verse_in_common() -> None:
