@@ -12,8 +12,9 @@ from playwright.sync_api import Browser, sync_playwright
 from sweeps.report import write_report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    # Not for the session: while it runs, other tests can't start a browser of their own.
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=SWITCHES.split())
         yield chromium
