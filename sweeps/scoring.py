@@ -14,7 +14,7 @@ from sweeps import records
 from sweeps.config import SweepConfig
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
-from trace_core import Trace, TraceError
+from trace_core import CHANGE_RATES, EXPLAINABILITIES, STABILITIES, Trace, TraceError
 
 REPLICATE_COLUMNS = (
     "model_id",
@@ -36,13 +36,12 @@ REPLICATE_COLUMNS = (
     "parameters",
 )
 
-STABILITIES = ("steadiness", "steadiness_raw", "magnitude", "directness")
-CHANGE_RATES = ("rms", "global_l1", "tensor_l1", "symmetric", "elementwise")
-EXPLAINABILITIES = ("gini", "hoyer", "effective_sparsity", "top_mass", "entropy")
+# 1/N, the article's, has a column of its own.
+_CONCENTRATIONS = tuple(kind for kind in EXPLAINABILITIES if kind != "article")
 KIND_COLUMNS = (
     *(f"stability.{kind}" for kind in STABILITIES),
     *(f"change_rate.{kind}" for kind in CHANGE_RATES),
-    *(f"explainability.{kind}" for kind in EXPLAINABILITIES),
+    *(f"explainability.{kind}" for kind in _CONCENTRATIONS),
 )
 """A column of `replicate_table` for every kind, so that a reader may change to another one."""
 
@@ -93,7 +92,7 @@ def kinds(span: Trace) -> dict[str, float]:
     return {
         **{f"stability.{kind}": _defined(span.stability, kind) for kind in STABILITIES},
         **{f"change_rate.{kind}": mean(span.change_rate(kind)) for kind in CHANGE_RATES},
-        **{f"explainability.{kind}": mean(span.explainability(kind)) for kind in EXPLAINABILITIES},
+        **{f"explainability.{kind}": mean(span.explainability(kind)) for kind in _CONCENTRATIONS},
     }
 
 
