@@ -16,7 +16,7 @@ from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
-from sweeps.report import ModelTraces, write_report
+from sweeps.report import WHOLE, Depth, Facts, ModelTraces, build_facts, write_report
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
 from sweeps.scoring import replicate_table
 from sweeps.selection import StudyTrial, read_trials, setting_importances
@@ -86,38 +86,61 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
 def write_results(run: RunDirectory, results: Results) -> Path:
     """Write ``report/`` and the ledger; returns the path of the page."""
     write_ledger(run, results.ledger)
-    known: dict[Any, Any] = results.models.set_index("model_id").to_dict("index")
     commands = {}
     if len(results.ranking.frame):
         winner = results.ranking.frame.iloc[0]["model_id"]
-        row = known[winner]
+        candidates = results.models.set_index("model_id")["candidate"]
         path = run.report / "winner.yaml"
-        write_atomically(path, results.config.winner(row["candidate"]).dump().encode())
+        write_atomically(path, results.config.winner(candidates[winner]).dump().encode())
         commands["train_winner"] = f"tracerank run {shlex.quote(str(path))}"
+    return write_report(run.report, **_told(run, results, commands))
+
+
+def report_facts(run: RunDirectory, results: Results, depth: Depth = WHOLE) -> Facts:
+    """What a report of the results says, of which nothing is written."""
+    return build_facts(**_told(run, results, {}), depth=depth)
+
+
+def model_traces(run: RunDirectory, config: SweepConfig, trial: StudyTrial) -> ModelTraces:
+    """What is stored of the trainings of a COMPLETE trial's model.
+
+    Raises TraceError or RunDirectoryError where it is damaged or gone.
+    """
+    ids = trial.details["trainings"]
+    candidate = Candidate.from_dict(trial.details["candidate"])
+    return _stored(run, ids, config.winner(candidate).dump())
+
+
+def _stored(run: RunDirectory, ids: list[str], configuration: str) -> ModelTraces:
+    stored = [records.load(run, training_id) for training_id in ids]
+    return ModelTraces(
+        [Trace.load(run.trace(training_id)) for training_id in ids],
+        [record.history for record in stored if record is not None],
+        configuration,
+    )
+
+
+def _told(run: RunDirectory, results: Results, commands: dict[str, str]) -> dict[str, Any]:
+    """What a report is made from."""
+    known: dict[Any, Any] = results.models.set_index("model_id").to_dict("index")
 
     def traces(model_id: str) -> ModelTraces:
-        ids = known[model_id]["trainings"]
-        stored = [records.load(run, training_id) for training_id in ids]
-        return ModelTraces(
-            [Trace.load(run.trace(training_id)) for training_id in ids],
-            [record.history for record in stored if record is not None],
-            results.config.winner(known[model_id]["candidate"]).dump(),
-        )
+        row = known[model_id]
+        return _stored(run, row["trainings"], results.config.winner(row["candidate"]).dump())
 
-    return write_report(
-        run.report,
-        ranking=results.ranking,
-        validity=results.validity,
-        config=results.config.resolved(),
-        metric=results.ranking.metric,
-        models=results.models,
-        replicates=results.replicates,
-        traces=traces,
-        failures=_failures(run, results.ledger),
-        environment=_environment(run),
-        commands=commands,
-        importances=setting_importances,
-    )
+    return {
+        "ranking": results.ranking,
+        "validity": results.validity,
+        "config": results.config.resolved(),
+        "metric": results.ranking.metric,
+        "models": results.models,
+        "replicates": results.replicates,
+        "traces": traces,
+        "failures": _failures(run, results.ledger),
+        "environment": _environment(run),
+        "commands": commands,
+        "importances": setting_importances,
+    }
 
 
 def _environment(run: RunDirectory) -> dict[str, Any]:

@@ -45,6 +45,15 @@ def curves(traces: Sequence[Traced], change_rate: str, concentration: str) -> di
     }
 
 
+def change_rate_curve(traces: Sequence[Traced], kind: str) -> dict[str, Any]:
+    """`band` of the change rate over the steps that all ``traces`` share, of at least one."""
+    steps = [np.asarray(trace.steps, dtype=np.int64) for trace in traces]
+    shared = reduce(np.intersect1d, steps)
+    rates = [np.asarray(trace.change_rate(kind), dtype=float) for trace in traces]
+    places = [np.searchsorted(own, shared) for own in steps]
+    return band(shared, [rate[at] for rate, at in zip(rates, places, strict=True)])
+
+
 def band(steps: NDArray[np.int64], replicates: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
     """Thinned ``steps``, and the ``mean``, ``low`` and ``high`` of ``replicates`` over them.
 

@@ -8,9 +8,11 @@ import { components, goodness, unpacked } from "./data.js";
 import { html } from "./elements.js";
 import { tableButtons } from "./exporting.js";
 import { matcher } from "./find.js";
-import { modelPanel } from "./model_panel.js";
+import { Live } from "./live.js";
+import { depthPanel, modelPanel } from "./model_panel.js";
 import { Parallel } from "./parallel.js";
 import { leaders, paretoFront, ranked, rankSteps, scoresAt } from "./ranking.js";
+import { DecisionForm, Review } from "./review.js";
 import { Table } from "./table.js";
 import { View } from "./view.js";
 import { count } from "./words.js";
@@ -66,7 +68,30 @@ class Page {
     this.#readAddress();
     addEventListener("hashchange", () => this.#readAddress());
     this.#build();
+    this.#buildControls();
     this.view.whenChanged((_, changed) => this.#soon(changed));
+    this.draw();
+  }
+
+  #take(data) {
+    this.data = data;
+    this.kinds = kindsOf(data.models);
+    const { name, settings, model_id } = data.models;
+    this.all = [...model_id.keys()];
+    this.texts = this.all.map((m) =>
+      `${name[m]} ${JSON.stringify(settings[m])} ${model_id[m]}`.toLowerCase(),
+    );
+    this.order = ordered(data, this.view);
+  }
+
+  /** Go on with other data, under the same view: models have come in. */
+  renew(data) {
+    const details = { ...this.data.details, ...data.details };
+    this.view.defaults = { ...this.view.defaults, ...data.view };
+    this.#take({ ...data, details });
+    const columns = this.#columns().map(({ id }) => id);
+    if (columns.join() !== this.columnsBuilt) this.#buildControls();
+    this.chartsMoved = true;
     this.draw();
   }
 
@@ -97,7 +122,10 @@ class Page {
     return rankingColumns(this.data, this.view, this.order, (model) => this.open(model));
   }
 
-  #build() {
+  #buildControls() {
+    this.columnsBuilt = this.#columns()
+      .map(({ id }) => id)
+      .join();
     const shown = () => ({ columns: this.shownColumns, rows: this.rows });
     const built = controls(this.view, {
       kinds: this.kinds,
@@ -112,6 +140,9 @@ class Page {
     });
     this.noted = built.noted;
     document.getElementById("controls").replaceChildren(built.element);
+  }
+
+  #build() {
     this.table = new Table(document.getElementById("table"), {
       caption: "Ranked models; press a head to sort, a model to see it in depth",
       rowClass: (model) => (this.order.low?.[model] === 1 ? "first" : ""),
@@ -229,47 +260,98 @@ class Page {
 
   open(model) {
     const { models } = this.data;
-    this.opened = document.activeElement;
     const id = models.model_id[model];
     const isBase = this.view.baseline === id;
-    const compareButton = html(
-      "button",
-      {
-        type: "button",
-        onclick: () => {
-          this.view.change({ baseline: isBase ? "" : id });
-          this.dialog.close();
-        },
-      },
-      isBase ? "No longer compare with this one" : "Compare the others with this one",
-    );
-    const title = html("h2", { id: "model-title" }, models.name[model]);
+    const then = (act) => () => {
+      this.dialog.close();
+      act();
+    };
+    const button = (text, act) => html("button", { type: "button", onclick: then(act) }, text);
+    const show = () =>
+      this.#showDialog(
+        models.name[model],
+        [
+          button(
+            isBase ? "No longer compare with this one" : "Compare the others with this one",
+            () => this.view.change({ baseline: isBase ? "" : id }),
+          ),
+          this.decision && button("Decide for this one", () => this.decision.choose(id)),
+        ].filter(Boolean),
+        modelPanel(this.data, this.view, this.order, model),
+      );
+    this.opened = document.activeElement;
+    show();
+    const lacking = [id, this.view.baseline].filter((each) => each && !this.data.details[each]);
+    if (this.review && lacking.length) this.#fetch(lacking, show);
+  }
+
+  /** Open a model that is not in the ranking: one that is still trained. */
+  async openUnderWay(id, name) {
+    this.opened = document.activeElement;
+    try {
+      const found = await this.review.details(id);
+      this.#showDialog(name, [], depthPanel(found, name, this.data.metric));
+    } catch (error) {
+      this.#showDialog(name, [], [html("p", { class: "bad" }, error.message)]);
+    }
+  }
+
+  async #fetch(ids, show) {
+    const shown = this.dialog.firstChild;
+    try {
+      for (const id of ids) this.data.details[id] = await this.review.details(id);
+    } catch {
+      // The panel says that the curves aren't there.
+      return;
+    }
+    if (this.dialog.open && this.dialog.firstChild === shown) show();
+  }
+
+  #showDialog(title, buttons, content) {
     this.dialog.replaceChildren(
       html(
         "div",
         { class: "dialog-head" },
-        title,
+        html("h2", { id: "model-title" }, title),
         html(
           "span",
           { class: "dialog-buttons" },
-          compareButton,
+          ...buttons,
           html("button", { type: "button", onclick: () => this.dialog.close() }, "Close"),
         ),
       ),
-      ...modelPanel(this.data, this.view, this.order, model),
+      ...content,
     );
     if (!this.dialog.open) this.dialog.showModal();
     this.dialog.scrollTop = 0;
   }
 }
 
+/** The data of a page, or null where no model is ranked. */
+async function dataOf(page) {
+  const packed = page.getElementById("data");
+  return packed && page.getElementById("table") ? unpacked(packed.textContent) : null;
+}
+
 async function start() {
-  const packed = document.getElementById("data");
-  if (packed && document.getElementById("table")) {
-    const data = await unpacked(packed.textContent);
+  const review = Review.ofPage();
+  const data = await dataOf(document);
+  if (data) {
     document.documentElement.classList.add("scripted");
-    window.page = new Page(data);
+    window.page = new Page(data, review);
   }
+  if (review) follow(review, window.page);
+}
+
+/** What the review server adds: a decision, or what is under way. */
+async function follow(review, page) {
+  const live = new Live(review, {
+    whenRanked: async (fresh) => page?.renew(await dataOf(fresh)),
+    whenOpened: page && ((id, name) => page.openUnderWay(id, name)),
+  });
+  if (!page || (await live.started)) return;
+  page.decision = new DecisionForm(review, page.data);
+  document.querySelector("main > section[aria-labelledby=ranking]").after(page.decision.element);
 }
 
 if (typeof document !== "undefined") start();
