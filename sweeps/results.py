@@ -5,6 +5,7 @@ retrained.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import pandas as pd
 from sweeps import records
 from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig, load_config
+from sweeps.kept_scores import KeptScores, replicate_table
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
+from sweeps.records import TrainingRecord
 from sweeps.report import ModelTraces, write_report
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
-from sweeps.scoring import replicate_table
 from sweeps.selection import StudyTrial, read_trials, setting_importances
 from sweeps.validity import Assessment, assess_ranking
 from trace_core import Trace
@@ -33,6 +35,7 @@ class Results:
 
     ``validity`` says what the ranking tells about performance on held-out data. ``models`` has one
     row per distinct model, ``replicates`` one per finished training, ``ledger`` one per trial.
+    ``scores`` and ``ended`` (by the training's id) are what these come from.
     """
 
     config: SweepConfig
@@ -41,6 +44,8 @@ class Results:
     models: pd.DataFrame
     replicates: pd.DataFrame
     ledger: pd.DataFrame
+    scores: KeptScores
+    ended: Mapping[str, TrainingRecord | None]
 
 
 def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
@@ -61,11 +66,13 @@ def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
     trainings: dict[str, list[str]] = dict(
         zip(complete["model_id"], complete["trainings"], strict=True)
     )
-    replicates = replicate_table(run, config, trainings, _common_span(run, trainings))
+    ended = {one: records.load(run, one) for ids in trainings.values() for one in ids}
+    scores = KeptScores(run, config.ranking)
+    replicates = replicate_table(run, scores, trainings, ended, _common_span(ended))
     ranking = rank(
         models,
         replicates,
-        metric=_metric(run, config, trainings),
+        metric=_metric(config, ended),
         replicates_expected=config.replicates,
         alpha=config.ranking.alpha if alpha is None else alpha,
         floor=config.ranking.floor,
@@ -73,7 +80,7 @@ def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
         trials=counts(ledger),
     )
     validity = assess_ranking(ranking, models, replicates, config.sampler.seed)
-    return Results(config, ranking, validity, models, replicates, ledger)
+    return Results(config, ranking, validity, models, replicates, ledger, scores, ended)
 
 
 def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
@@ -86,6 +93,7 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
 def write_results(run: RunDirectory, results: Results) -> Path:
     """Write ``report/`` and the ledger; returns the path of the page."""
     write_ledger(run, results.ledger)
+    results.scores.save()
     known: dict[Any, Any] = results.models.set_index("model_id").to_dict("index")
     commands = {}
     if len(results.ranking.frame):
@@ -97,7 +105,7 @@ def write_results(run: RunDirectory, results: Results) -> Path:
 
     def traces(model_id: str) -> ModelTraces:
         ids = known[model_id]["trainings"]
-        stored = [records.load(run, training_id) for training_id in ids]
+        stored = [results.ended[training_id] for training_id in ids]
         return ModelTraces(
             [Trace.load(run.trace(training_id)) for training_id in ids],
             [record.history for record in stored if record is not None],
@@ -162,16 +170,14 @@ def _model_table(run: RunDirectory, config: SweepConfig, trials: list[StudyTrial
     return pd.DataFrame(list(rows.values()), columns=None if rows else columns)
 
 
-def _common_span(run: RunDirectory, trainings: dict[str, list[str]]) -> int | None:
+def _common_span(ended: Mapping[str, TrainingRecord | None]) -> int | None:
     """Examples that every training saw, where they didn't all see the same number."""
-    loaded = (records.load(run, one) for ids in trainings.values() for one in ids)
-    seen = {record.examples for record in loaded if record is not None}
+    seen = {record.examples for record in ended.values() if record is not None}
     return min(seen) if len(seen) > 1 else None
 
 
-def _metric(run: RunDirectory, config: SweepConfig, trainings: dict[str, list[str]]) -> MetricInfo:
-    for training_id in (one for ids in trainings.values() for one in ids):
-        record = records.load(run, training_id)
+def _metric(config: SweepConfig, ended: Mapping[str, TrainingRecord | None]) -> MetricInfo:
+    for record in ended.values():
         if record is not None and record.baseline is not None:
             return MetricInfo(record.metric_name, record.direction, record.baseline)
     return MetricInfo(config.metric_name, config.metric_direction, float("nan"))
