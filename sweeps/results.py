@@ -5,6 +5,7 @@ retrained.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import pandas as pd
 from sweeps import records
 from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig, load_config
+from sweeps.kept_scores import KeptScores, replicate_table
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
+from sweeps.records import TrainingRecord
 from sweeps.report import WHOLE, Depth, Facts, ModelTraces, build_facts, write_report
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
-from sweeps.scoring import replicate_table
 from sweeps.selection import StudyTrial, read_trials, setting_importances
 from sweeps.validity import Assessment, assess_ranking
 from trace_core import Trace
@@ -33,6 +35,7 @@ class Results:
 
     ``validity`` says what the ranking tells about performance on held-out data. ``models`` has one
     row per distinct model, ``replicates`` one per finished training, ``ledger`` one per trial.
+    ``scores`` and ``ended`` (by the training's id) are what these come from.
     """
 
     config: SweepConfig
@@ -41,16 +44,25 @@ class Results:
     models: pd.DataFrame
     replicates: pd.DataFrame
     ledger: pd.DataFrame
+    scores: KeptScores
+    ended: Mapping[str, TrainingRecord | None]
 
 
-def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
-    """Rank the models of a run directory at the configured α, or at ``alpha``.
+def rank_run(
+    run: RunDirectory,
+    alpha: float | str | None = None,
+    *,
+    trials: list[StudyTrial] | None = None,
+    scores: KeptScores | None = None,
+) -> Results:
+    """Rank the models of a run directory at the configured α, or at ``alpha``: of all its trials,
+    or of those given, with the scores that are known already.
 
     Raises RunDirectoryError if the study holds no trial, or a file of a complete trial is missing
     or damaged; TraceError if a trace is.
     """
     config = load_config(run.configuration)
-    trials = read_trials(run, config)
+    trials = read_trials(run, config) if trials is None else trials
     if not trials:
         raise RunDirectoryError(
             f"{run.path}: its study holds no trial; begin it with: {resume_command(run.path)}"
@@ -61,11 +73,13 @@ def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
     trainings: dict[str, list[str]] = dict(
         zip(complete["model_id"], complete["trainings"], strict=True)
     )
-    replicates = replicate_table(run, config, trainings, _common_span(run, trainings))
+    ended = {one: records.load(run, one) for ids in trainings.values() for one in ids}
+    scores = KeptScores(run, config.ranking) if scores is None else scores
+    replicates = replicate_table(run, scores, trainings, ended, _common_span(ended))
     ranking = rank(
         models,
         replicates,
-        metric=_metric(run, config, trainings),
+        metric=_metric(config, ended),
         replicates_expected=config.replicates,
         alpha=config.ranking.alpha if alpha is None else alpha,
         floor=config.ranking.floor,
@@ -73,7 +87,7 @@ def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
         trials=counts(ledger),
     )
     validity = assess_ranking(ranking, models, replicates, config.sampler.seed)
-    return Results(config, ranking, validity, models, replicates, ledger)
+    return Results(config, ranking, validity, models, replicates, ledger, scores, ended)
 
 
 def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
@@ -86,6 +100,7 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
 def write_results(run: RunDirectory, results: Results) -> Path:
     """Write ``report/`` and the ledger; returns the path of the page."""
     write_ledger(run, results.ledger)
+    results.scores.save()
     commands = {}
     if len(results.ranking.frame):
         winner = results.ranking.frame.iloc[0]["model_id"]
@@ -106,16 +121,17 @@ def model_traces(run: RunDirectory, config: SweepConfig, trial: StudyTrial) -> M
 
     Raises TraceError or RunDirectoryError where it is damaged or gone.
     """
-    ids = trial.details["trainings"]
+    ended = {one: records.load(run, one) for one in trial.details["trainings"]}
     candidate = Candidate.from_dict(trial.details["candidate"])
-    return _stored(run, ids, config.winner(candidate).dump())
+    return _stored(run, ended, config.winner(candidate).dump())
 
 
-def _stored(run: RunDirectory, ids: list[str], configuration: str) -> ModelTraces:
-    stored = [records.load(run, training_id) for training_id in ids]
+def _stored(
+    run: RunDirectory, ended: Mapping[str, TrainingRecord | None], configuration: str
+) -> ModelTraces:
     return ModelTraces(
-        [Trace.load(run.trace(training_id)) for training_id in ids],
-        [record.history for record in stored if record is not None],
+        [Trace.load(run.trace(training_id)) for training_id in ended],
+        [record.history for record in ended.values() if record is not None],
         configuration,
     )
 
@@ -126,7 +142,8 @@ def _told(run: RunDirectory, results: Results, commands: dict[str, str]) -> dict
 
     def traces(model_id: str) -> ModelTraces:
         row = known[model_id]
-        return _stored(run, row["trainings"], results.config.winner(row["candidate"]).dump())
+        configuration = results.config.winner(row["candidate"]).dump()
+        return _stored(run, {one: results.ended[one] for one in row["trainings"]}, configuration)
 
     return {
         "ranking": results.ranking,
@@ -185,16 +202,14 @@ def _model_table(run: RunDirectory, config: SweepConfig, trials: list[StudyTrial
     return pd.DataFrame(list(rows.values()), columns=None if rows else columns)
 
 
-def _common_span(run: RunDirectory, trainings: dict[str, list[str]]) -> int | None:
+def _common_span(ended: Mapping[str, TrainingRecord | None]) -> int | None:
     """Examples that every training saw, where they didn't all see the same number."""
-    loaded = (records.load(run, one) for ids in trainings.values() for one in ids)
-    seen = {record.examples for record in loaded if record is not None}
+    seen = {record.examples for record in ended.values() if record is not None}
     return min(seen) if len(seen) > 1 else None
 
 
-def _metric(run: RunDirectory, config: SweepConfig, trainings: dict[str, list[str]]) -> MetricInfo:
-    for training_id in (one for ids in trainings.values() for one in ids):
-        record = records.load(run, training_id)
+def _metric(config: SweepConfig, ended: Mapping[str, TrainingRecord | None]) -> MetricInfo:
+    for record in ended.values():
         if record is not None and record.baseline is not None:
             return MetricInfo(record.metric_name, record.direction, record.baseline)
     return MetricInfo(config.metric_name, config.metric_direction, float("nan"))

@@ -84,6 +84,11 @@ class RunDirectory:
         return self.path / "trials.parquet"
 
     @property
+    def scores(self) -> Path:
+        """The scores of the stored traces, which can be thrown away."""
+        return self.path / "scores.npz"
+
+    @property
     def report(self) -> Path:
         """The folder of the ranking report."""
         return self.path / "report"

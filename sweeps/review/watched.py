@@ -19,6 +19,7 @@ from typing import Any
 from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig, load_config
 from sweeps.config_messages import ConfigError
+from sweeps.kept_scores import KeptScores
 from sweeps.live import Live, live_trace, read_live
 from sweeps.report import (
     WHOLE,
@@ -87,6 +88,7 @@ class Watched:
         self._rest_until = 0.0
         self._trouble = ""
         self._config: tuple[Any, SweepConfig] | None = None
+        self._scores: KeptScores | None = None
         self._made: tuple[int, str] | None = None
 
     # ---- what there is
@@ -209,7 +211,11 @@ class Watched:
     def _rank(self, ended: int) -> None:
         begun = time.thread_time()
         try:
-            page = render(report_facts(self.run, rank_run(self.run), PROVISIONAL))
+            trials = [trial for trial in self.trials() if trial.state != "INTERRUPTED"]
+            if self._scores is None:
+                self._scores = KeptScores(self.run, self.config.ranking)
+            results = rank_run(self.run, trials=trials, scores=self._scores)
+            page = render(report_facts(self.run, results, PROVISIONAL))
             self._provisional = Provisional(ended, page)
             self._trouble = ""
         # A thread that dies in silence would leave people looking at an old ranking.

@@ -154,7 +154,7 @@ function training(each, whenOpened) {
               high: curve.high,
             },
           ],
-          width: 380,
+          width: 420,
           height: 190,
         })
       : null;
