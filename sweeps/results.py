@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,24 @@ _PRECEDENCE = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
 class Results:
     """The ranking of a run directory, with what it was made from.
 
-    ``validity`` says what the ranking tells about performance on held-out data. ``models`` has one
-    row per distinct model, ``replicates`` one per finished training, ``ledger`` one per trial.
+    ``models`` has one row per distinct model, ``replicates`` one per finished training, ``ledger``
+    one per trial.
     ``scores`` and ``ended`` (by the training's id) are what these come from.
     """
 
     config: SweepConfig
     ranking: Ranking
-    validity: Assessment
     models: pd.DataFrame
     replicates: pd.DataFrame
     ledger: pd.DataFrame
     scores: KeptScores
     ended: Mapping[str, TrainingRecord | None]
+
+    @cached_property
+    def validity(self) -> Assessment:
+        """What the ranking tells about performance on held-out data; computed when asked for."""
+        seed = self.config.sampler.seed
+        return assess_ranking(self.ranking, self.models, self.replicates, seed)
 
 
 def rank_run(
@@ -62,11 +68,12 @@ def rank_run(
     or damaged; TraceError if a trace is.
     """
     config = load_config(run.configuration)
-    trials = read_trials(run, config) if trials is None else trials
-    if not trials:
-        raise RunDirectoryError(
-            f"{run.path}: its study holds no trial; begin it with: {resume_command(run.path)}"
-        )
+    if trials is None:
+        trials = read_trials(run, config)
+        if not trials:
+            raise RunDirectoryError(
+                f"{run.path}: its study holds no trial; begin it with: {resume_command(run.path)}"
+            )
     ledger = ledger_table(trials, config.objective_names())
     models = _model_table(run, config, trials)
     complete = models[models["state"] == "COMPLETE"]
@@ -86,8 +93,7 @@ def rank_run(
         seed=config.sampler.seed,
         trials=counts(ledger),
     )
-    validity = assess_ranking(ranking, models, replicates, config.sampler.seed)
-    return Results(config, ranking, validity, models, replicates, ledger, scores, ended)
+    return Results(config, ranking, models, replicates, ledger, scores, ended)
 
 
 def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
@@ -108,12 +114,14 @@ def write_results(run: RunDirectory, results: Results) -> Path:
         path = run.report / "winner.yaml"
         write_atomically(path, results.config.winner(candidates[winner]).dump().encode())
         commands["train_winner"] = f"tracerank run {shlex.quote(str(path))}"
-    return write_report(run.report, **_told(run, results, commands))
+    told = _told(run, results, commands)
+    return write_report(run.report, **told, validity=results.validity)
 
 
 def report_facts(run: RunDirectory, results: Results, depth: Depth = WHOLE) -> Facts:
     """What a report of the results says, of which nothing is written."""
-    return build_facts(**_told(run, results, {}), depth=depth)
+    validity = results.validity if depth.searched else None
+    return build_facts(**_told(run, results, {}), validity=validity, depth=depth)
 
 
 def model_traces(run: RunDirectory, config: SweepConfig, trial: StudyTrial) -> ModelTraces:
@@ -147,7 +155,6 @@ def _told(run: RunDirectory, results: Results, commands: dict[str, str]) -> dict
 
     return {
         "ranking": results.ranking,
-        "validity": results.validity,
         "config": results.config.resolved(),
         "metric": results.ranking.metric,
         "models": results.models,

@@ -24,8 +24,8 @@ from sweeps.scoring import KIND_COLUMNS
 @dataclass(frozen=True)
 class Depth:
     """How much is told: of how many leading models the curves and layers, and of how many of those
-    the phases; and whether ``searched`` for the ranks that the data allow at every α, and for the
-    settings that matter, which takes as long as all else.
+    the phases; and whether ``searched`` for the ranks that the data allow at every α, for what the
+    order tells of performance, and for the settings that matter, which takes longer than all else.
     """
 
     detailed: int

@@ -87,7 +87,7 @@ class Facts:
 def build_facts(
     *,
     ranking: Ranking,
-    validity: Assessment,
+    validity: Assessment | None,
     config: Mapping[str, Any],
     metric: MetricInfo,
     models: pd.DataFrame,
