@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from sweeps.report import wording
 from sweeps.report.bundle import bundled
 
 ROOT = Path(__file__).parent.parent.parent
 NODE = shutil.which("node")
+MODULES = ROOT / "sweeps" / "report" / "page"
 
 
 @pytest.mark.skipif(NODE is None, reason="needs Node.js")
@@ -54,3 +59,60 @@ def test_modules_are_joined_in_the_order_of_their_imports_each_with_names_of_its
 def test_what_can_not_be_joined_is_refused(modules: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bundle_of(**modules)
+
+
+def by_node(expression: str, given: Any, module: str) -> Any:
+    """``expression`` of ``m`` (a module's exports) and ``given``, as Node finds it."""
+    script = (
+        f"import * as m from {json.dumps((MODULES / module).as_uri())};\n"
+        'import { readFileSync } from "node:fs";\n'
+        "const given = JSON.parse(readFileSync(0));\n"
+        f"console.log(JSON.stringify({expression}));\n"
+    )
+    command = [str(NODE), "--input-type=module", "-e", script]
+    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def figures() -> list[float]:
+    """Of every size, ties, and what lies just beside them and beside where the form changes."""
+    rng = np.random.default_rng(11)
+    spread = np.concatenate([10 ** rng.uniform(-12, 12, 6_000), 10 ** rng.uniform(-3, 3, 3_000)])
+    ties = np.concatenate(
+        [
+            rng.integers(0, 2**16, 4_000) / 2.0 ** rng.integers(1, 17, 4_000),
+            (10 * rng.integers(0, 10**4, 2_000) + 5) * 10.0 ** rng.integers(0, 12, 2_000),
+        ]
+    )
+    ends = np.array([10.0**power for power in range(-8, 9)] + [999.5, 9.995, 0.9995, 99.95])
+    near = np.concatenate([ties[::4], ends])
+    every = [spread, ties, ends, np.nextafter(near, np.inf), np.nextafter(near, 0), [0.0]]
+    values = np.concatenate(every)
+    return [*values.tolist(), *(-values).tolist()]
+
+
+@pytest.mark.skipif(NODE is None, reason="needs Node.js")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *(("number", [digits]) for digits in (2, 3, 4)),
+        *(("significant", [digits, pad]) for digits in (1, 3, 6) for pad in (False, True)),
+        ("percent", []),
+        ("plain", []),
+    ],
+)
+def test_figures_are_written_letter_for_letter_alike(name: str, arguments: list[Any]) -> None:
+    values = figures()
+    shown = by_node(f"given[0].map(v => m.{name}(v, ...given[1]))", [values, arguments], "words.js")
+    assert len(shown) > 20_000
+    written = [getattr(wording, name)(value, *arguments) for value in values]
+    differing = [each for each in zip(values, written, shown, strict=True) if each[1] != each[2]]
+    assert differing == []
+
+
+@pytest.mark.skipif(NODE is None, reason="needs Node.js")
+def test_settings_are_written_alike() -> None:
+    values = [None, True, False, "a_b", 3, 3.0, 10**16, 2.5e-5, [1, "ä"], {"a": [0.5]}]
+    shown = by_node("given.map(m.plain)", values, "words.js")
+    assert shown == [wording.plain(value) for value in values]
