@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from by_node import NODE, ROOT, by_node, needs_node
 
 from sweeps.report import wording
 from sweeps.report.bundle import bundled
 
-ROOT = Path(__file__).parent.parent.parent
-NODE = shutil.which("node")
-MODULES = ROOT / "sweeps" / "report" / "page"
 
-
-@pytest.mark.skipif(NODE is None, reason="needs Node.js")
+@needs_node
 def test_the_modules_do_what_their_tests_say() -> None:
     tests = sorted(map(str, (ROOT / "tests" / "page").glob("*.test.mjs")))
     done = subprocess.run([str(NODE), "--test", *tests], capture_output=True, text=True)
@@ -31,7 +25,7 @@ def bundle_of(**modules: str) -> str:
     return bundled("main.js", lambda name: modules[name.removesuffix(".js")])
 
 
-@pytest.mark.skipif(NODE is None, reason="needs Node.js")
+@needs_node
 def test_modules_are_joined_in_the_order_of_their_imports_each_with_names_of_its_own() -> None:
     script = bundle_of(
         main='import { two, Three } from "./b.js";\nimport {\n  one,\n} from "./a.js";\n'
@@ -61,20 +55,6 @@ def test_what_can_not_be_joined_is_refused(modules: dict[str, str], message: str
         bundle_of(**modules)
 
 
-def by_node(expression: str, given: Any, module: str) -> Any:
-    """``expression`` of ``m`` (a module's exports) and ``given``, as Node finds it."""
-    script = (
-        f"import * as m from {json.dumps((MODULES / module).as_uri())};\n"
-        'import { readFileSync } from "node:fs";\n'
-        "const given = JSON.parse(readFileSync(0));\n"
-        f"console.log(JSON.stringify({expression}));\n"
-    )
-    command = [str(NODE), "--input-type=module", "-e", script]
-    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def figures() -> list[float]:
     """Of every size, ties, and what lies just beside them and beside where the form changes."""
     rng = np.random.default_rng(11)
@@ -92,7 +72,7 @@ def figures() -> list[float]:
     return [*values.tolist(), *(-values).tolist()]
 
 
-@pytest.mark.skipif(NODE is None, reason="needs Node.js")
+@needs_node
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
@@ -111,7 +91,7 @@ def test_figures_are_written_letter_for_letter_alike(name: str, arguments: list[
     assert differing == []
 
 
-@pytest.mark.skipif(NODE is None, reason="needs Node.js")
+@needs_node
 def test_settings_are_written_alike() -> None:
     values = [None, True, False, "a_b", 3, 3.0, 10**16, 2.5e-5, [1, "ä"], {"a": [0.5]}]
     shown = by_node("given.map(m.plain)", values, "words.js")

@@ -1,17 +1,7 @@
 // The columns of the ranking: what each shows, sorts by, exports, and is called.
 
 import { html, svg } from "./elements.js";
-import {
-  difference,
-  MISSING,
-  number,
-  padded,
-  percent,
-  plain,
-  readable,
-  significant,
-  span,
-} from "./words.js";
+import { difference, MISSING, number, padded, percent, plain, readable, span } from "./words.js";
 
 /** Columns shown until the reader chooses. */
 export const SHOWN = [

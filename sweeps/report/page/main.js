@@ -10,7 +10,7 @@ import { tableButtons } from "./exporting.js";
 import { matcher } from "./find.js";
 import { modelPanel } from "./model_panel.js";
 import { Parallel } from "./parallel.js";
-import { leaders, paretoFront, ranked, rankSteps, scoresAt } from "./ranking.js";
+import { paretoFront, ranked, scoresAt } from "./ranking.js";
 import { Table } from "./table.js";
 import { View } from "./view.js";
 import { count } from "./words.js";
@@ -53,9 +53,8 @@ function intervalsAt({ models, intervals }, view) {
 class Page {
   constructor(data) {
     this.data = data;
-    this.view = new View(data.view);
+    this.view = new View({ ...data.view, columns: SHOWN });
     this.kinds = kindsOf(data.models);
-    this.chosen = new Set(SHOWN);
     this.dialog = document.getElementById("model");
     this.all = [...data.models.model_id.keys()];
     const { name, settings, model_id } = data.models;
@@ -70,11 +69,6 @@ class Page {
     this.draw();
   }
 
-  /** What a console or a test may ask for. */
-  get functions() {
-    return { leaders, rankSteps };
-  }
-
   get valid() {
     return {
       ...this.kinds,
@@ -85,8 +79,8 @@ class Page {
 
   #readAddress() {
     if (location.hash.includes("=")) {
-      const sort = this.#columns().map(({ id }) => id);
-      this.view.readFragment(location.hash, { ...this.valid, sort });
+      const ids = this.#columns().map(({ id }) => id);
+      this.view.readFragment(location.hash, { ...this.valid, sort: ids, column: ids });
     } else if (location.hash) {
       // A place in the page, which the browser has gone to: the view stays in the address.
       this.#writeAddress(true);
@@ -101,13 +95,7 @@ class Page {
     const shown = () => ({ columns: this.shownColumns, rows: this.rows });
     const built = controls(this.view, {
       kinds: this.kinds,
-      columns: this.#columns().filter(({ id }) => id !== "rank" && id !== "model"),
-      chosen: this.chosen,
-      whenChosen: (id, wanted) => {
-        if (wanted) this.chosen.add(id);
-        else this.chosen.delete(id);
-        this.draw();
-      },
+      columns: this.#columns(),
       exports: tableButtons("ranking", shown),
     });
     this.noted = built.noted;
@@ -140,9 +128,10 @@ class Page {
     const moved = !changed || ORDERING.some((name) => changed.has(name));
     if (moved) this.order = ordered(this.data, this.view, this.order);
     const columns = this.#columns();
-    this.shownColumns = columns.filter(({ id }) => this.chosen.has(id) || id === this.view.sort);
-    this.rows = this.#rows(columns);
     const { sort, descending, baseline } = this.view;
+    const shown = new Set([...this.view.columns, sort]);
+    this.shownColumns = columns.filter(({ id }) => shown.has(id));
+    this.rows = this.#rows(columns);
     const pinned = baseline ? [this.data.models.model_id.indexOf(baseline)] : [];
     this.table.show({
       columns: this.shownColumns,
