@@ -6,11 +6,13 @@ import { compare, rankingColumns, SHOWN } from "./columns.js";
 import { controls, kindsOf } from "./controls.js";
 import { components, goodness, unpacked } from "./data.js";
 import { html } from "./elements.js";
-import { tableButtons } from "./exporting.js";
-import { matcher } from "./find.js";
+import { below, chartButtons, tableButtons } from "./exporting.js";
+import { asWord, matcher } from "./find.js";
 import { modelPanel } from "./model_panel.js";
 import { Parallel } from "./parallel.js";
 import { paretoFront, ranked, scoresAt } from "./ranking.js";
+import { Scatter } from "./scatter_chart.js";
+import { withButtons } from "./static_tables.js";
 import { Table } from "./table.js";
 import { View } from "./view.js";
 import { count } from "./words.js";
@@ -107,8 +109,16 @@ class Page {
         this.view.change({ sort: id, descending: this.view.sort === id && !this.view.descending }),
     });
     this.dialog.addEventListener("close", () => this.opened?.focus());
-    const frame = document.getElementById("parallel");
-    this.parallel = frame && new Parallel(frame, this.view);
+    const parallel = document.getElementById("parallel");
+    this.parallel = parallel && new Parallel(parallel, this.view);
+    const scatter = document.getElementById("scatter");
+    this.scatter = scatter && new Scatter(scatter, (model) => this.open(model));
+    parallel?.after(below(chartButtons("settings", () => this.parallel.whole())));
+    scatter?.after(below(chartButtons("traceability-and-metric", () => this.scatter.whole())));
+    for (const chart of document.querySelectorAll("#timelines svg")) {
+      chart.after(below(chartButtons(asWord(chart.querySelector("title").textContent), chart)));
+    }
+    for (const frame of document.querySelectorAll("main .scroll:not(#table)")) withButtons(frame);
   }
 
   /** Draws at the next frame, however many changes there were. */
@@ -153,6 +163,7 @@ class Page {
       drawAlpha(frame, this.data, this.view, this.order, (model) => this.open(model));
     }
     this.chartsMoved = false;
+    this.scatter?.show(this.data, this.view, this.order, new Set(this.rows));
     if (!this.parallel) return;
     const named = (names) => names.map((name) => columns.find(({ id }) => id === name));
     const having = (column) =>
