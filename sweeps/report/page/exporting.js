@@ -41,6 +41,11 @@ export function markdown(columns, rows) {
   return head + rule + body.join("");
 }
 
+/** What a thing is called as a file's name. */
+export function fileName(text) {
+  return text.toLowerCase().replaceAll(/[^\p{L}\p{N}]+/gu, "-");
+}
+
 /** `buttons` on a line of their own. */
 export function below(buttons) {
   return html("p", { class: "below" }, buttons);

@@ -6,8 +6,8 @@ import { compare, rankingColumns, SHOWN } from "./columns.js";
 import { controls, kindsOf } from "./controls.js";
 import { components, goodness, unpacked } from "./data.js";
 import { html } from "./elements.js";
-import { below, chartButtons, tableButtons } from "./exporting.js";
-import { asWord, matcher } from "./find.js";
+import { below, chartButtons, fileName, tableButtons } from "./exporting.js";
+import { matcher } from "./find.js";
 import { modelPanel } from "./model_panel.js";
 import { Parallel } from "./parallel.js";
 import { paretoFront, ranked, scoresAt } from "./ranking.js";
@@ -116,7 +116,8 @@ class Page {
     parallel?.after(below(chartButtons("settings", () => this.parallel.whole())));
     scatter?.after(below(chartButtons("traceability-and-metric", () => this.scatter.whole())));
     for (const chart of document.querySelectorAll("#timelines svg")) {
-      chart.after(below(chartButtons(asWord(chart.querySelector("title").textContent), chart)));
+      const name = fileName(chart.querySelector("title").textContent);
+      chart.after(below(chartButtons(name, chart)));
     }
     for (const frame of document.querySelectorAll("main .scroll:not(#table)")) withButtons(frame);
   }

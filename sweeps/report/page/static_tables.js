@@ -1,7 +1,7 @@
 // The tables that the page is written with, or that are small enough to be written whole, read as
 // columns and rows, so that each can be saved as the ranking can.
 
-import { below, tableButtons } from "./exporting.js";
+import { below, fileName, tableButtons } from "./exporting.js";
 import { asWord } from "./find.js";
 
 /** What stands in a cell, without what is folded away or drawn. */
@@ -28,7 +28,7 @@ export function readTable(table) {
   const rows = [...table.tBodies].flatMap((body) => [...body.rows]).map((row) => [...row.cells]);
   const columns = [...table.tHead.rows[table.tHead.rows.length - 1].cells].map((head, index) => {
     const title = text(head);
-    const id = asWord(head.dataset.field ?? title);
+    const id = head.dataset.field ?? asWord(title);
     const figures = (cells) => [...cells[index].querySelectorAll("data")];
     const fields = new Set(rows.flatMap(figures).map((figure) => figure.dataset.field));
     fields.delete(undefined);
@@ -56,7 +56,7 @@ export function readTable(table) {
 export function withButtons(frame) {
   const table = frame.querySelector("table");
   if (!table?.tHead) return;
-  const name = asWord(frame.getAttribute("aria-label"));
+  const name = fileName(frame.getAttribute("aria-label"));
   const buttons = tableButtons(name, () => readTable(table));
   frame.after(below(buttons));
 }
