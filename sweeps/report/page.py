@@ -57,6 +57,7 @@ def given_to_scripts(facts: Facts) -> dict[str, Any]:
     """What the page's scripts work with."""
     return {
         "metric": facts.metric,
+        "omnibus": facts.omnibus,
         "view": {
             "alpha": facts.alpha["value"],
             "reading": facts.alpha["reading"],
