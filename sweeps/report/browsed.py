@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from sweeps.ranking import intervals_over_alpha
+from sweeps.report.pairs import pair_figures
 from sweeps.report.wording import finite
 from sweeps.scoring import KIND_COLUMNS
 
@@ -52,7 +53,8 @@ def browsed(
 ) -> dict[str, Any]:
     """``models``: a list for every column, in order of rank, and under ``values`` the mean of every
     kind over a model's trainings; ``details`` by model id; ``intervals``: for every hundredth of α
-    the ranks that the data allow (``low``, ``high``, a list each), of not too many models.
+    the ranks that the data allow (``low``, ``high``, a list each), of not too many models, and
+    ``pairs``, from which any two of them are compared.
 
     ``scored`` has what α weighs (``first``) and what 1 − α weighs (``second``) of every training.
     Without a ``seed`` there are no intervals but those reported.
@@ -69,15 +71,13 @@ def browsed(
     columns = {name: [row[name] for row in rows] for name in COLUMNS}
     columns["settings"] = columns.pop("own_settings")
     trainings = dict(list(scored.groupby("model_id")[["first", "second"]])) if ids else {}
-    found = (
-        []
-        if seed is None
-        else intervals_over_alpha([trainings[each].to_numpy() for each in ids], seed)
-    )
+    parts = [trainings[each].to_numpy() for each in ids]
+    found = [] if seed is None else intervals_over_alpha(parts, seed)
     return {
         "models": {**columns, "values": values},
         "details": dict(details),
         "intervals": [{"low": each.low.tolist(), "high": each.high.tolist()} for each in found],
+        "pairs": pair_figures(parts, found),
     }
 
 

@@ -14,6 +14,7 @@ from sweeps.ranking import READINGS, fingerprint
 from sweeps.report.alphas import alpha_facts
 from sweeps.report.browsed import WHOLE, Depth, browsed
 from sweeps.report.details import ModelTraces, details
+from sweeps.report.drawn import drawn
 from sweeps.report.influence import Importances, influence
 from sweeps.report.settings import common_settings, flat, model_names, own_settings
 from sweeps.report.validity import validity_facts
@@ -153,7 +154,8 @@ def build_facts(
         validity=validity_facts(validity, measured),
         replicates=int(config.get("replicates", 0)),
         seeds=sorted({int(seed) for seed in replicates["seed"]}) if len(replicates) else [],
-        browsed=browsed(rows, replicates, in_depth, scored, seed if depth.searched else None),
+        browsed=browsed(rows, replicates, in_depth, scored, seed if depth.searched else None)
+        | {"scatter": drawn(rows, excluded, replicates)},
         fingerprint=fingerprint(table),
         environment=flat(environment),
         configuration=yaml_text.write(dict(config)),

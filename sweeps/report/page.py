@@ -41,7 +41,8 @@ def render(facts: Facts) -> str:
         policy=content_policy(style, script),
         data=packed(given_to_scripts(facts)),
         scatter=charts.scatter_charts(facts) if facts.models else [],
-        scatter_caption=scatter.caption(facts.models, facts.excluded, facts.metric),
+        scatter_caption=scatter.caption(facts.excluded, facts.metric),
+        scatter_thinned=scatter.thinning(facts.models, facts.excluded),
         timelines=charts.step_charts(facts) if facts.models else [],
         ranks=charts.rank_charts(facts) if facts.alphas["lines"] else [],
         heat=_heat(facts),
@@ -57,6 +58,7 @@ def given_to_scripts(facts: Facts) -> dict[str, Any]:
     return {
         "metric": facts.metric,
         "fingerprint": facts.fingerprint,
+        "omnibus": facts.omnibus,
         "view": {
             "alpha": facts.alpha["value"],
             "reading": facts.alpha["reading"],

@@ -232,11 +232,7 @@ def outside(rows: Sequence[Mapping[str, Any]]) -> int:
     return sum(row["metric"] is None or row["traceability"] is None for row in rows)
 
 
-def caption(
-    rows: Sequence[Mapping[str, Any]],
-    excluded: Sequence[Mapping[str, Any]],
-    metric: Mapping[str, Any],
-) -> str:
+def caption(excluded: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> str:
     """What the marks mean, in a sentence or two."""
     missing = outside(excluded)
     text = (
@@ -250,8 +246,13 @@ def caption(
             f" The learning floor is {share} of the way from the baseline "
             f"({number(metric['baseline'])}) to the best ranked model."
         )
-    for what, every in (("ranked", rows), ("excluded", excluded)):
-        if len(every) > MOST_MARKS:
-            step = -(-len(every) // MOST_MARKS)
-            text += f" Of {len(every):,} {what} models one in {step} is drawn."
     return f"{text} Not drawn, for want of figures: {missing}." if missing else text
+
+
+def thinning(rows: Sequence[Mapping[str, Any]], excluded: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the models are drawn, where that is not all of them."""
+    return " ".join(
+        f"Of {len(every):,} {what} models one in {-(-len(every) // MOST_MARKS)} is drawn."
+        for what, every in (("ranked", rows), ("excluded", excluded))
+        if len(every) > MOST_MARKS
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 MISSING = "–"
+_MOST_WHOLE = 1e15
+"""Settings below are written in full where they are whole."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -14,7 +17,8 @@ def finite(value: Any) -> float | None:
     """``value`` as a float, or None if it is missing or not finite, which JSON can't hold."""
     if value is None:
         return None
-    number_ = float(value)
+    # A negative zero is a zero, in words too.
+    number_ = float(value) + 0.0
     return number_ if math.isfinite(number_) else None
 
 
@@ -87,10 +91,21 @@ def setting(name: str, value: Any) -> str:
 
     The space before the value does not break, so that no line begins with a bare number.
     """
-    shown = name.rsplit(".", 1)[-1].replace("_", " ")
+    return f"{name.rsplit('.', 1)[-1].replace('_', ' ')}\u00a0{plain(value)}"
+
+
+def plain(value: Any) -> str:
+    """A setting's value; whole numbers in full, be they of integers or of floats."""
+    if value is None:
+        return MISSING
     if isinstance(value, bool):
-        return f"{shown}\u00a0{'yes' if value else 'no'}"
-    return f"{shown}\u00a0{significant(value) if isinstance(value, float) else value}"
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        whole = abs(value) < _MOST_WHOLE and value == int(value)
+        return f"{int(value)}" if whole else significant(value)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def settings(values: Mapping[str, Any]) -> str:

@@ -140,3 +140,14 @@ test("a view is kept in the address, and what isn't valid there is passed over",
   assert.ok(third.asReported);
   assert.equal(third.sort, "rank");
 });
+
+test("the columns are in the address once they are others", () => {
+  const view = new View({ columns: ["rank", "model"] });
+  assert.equal(view.toFragment(), "");
+  view.change({ columns: ["rank", "setting:a, b&c"] });
+  const other = new View({ columns: ["rank", "model"] });
+  other.readFragment(view.toFragment(), { column: ["rank", "setting:a, b&c"] });
+  assert.deepEqual(other.columns, view.columns);
+  other.readFragment("#column=nothing", { column: ["rank"] });
+  assert.deepEqual(other.columns, ["rank", "model"]);
+});

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browsing import Opened, needs_browser
+from by_node import by_node, needs_node
 from made_up import make_sweep, with_kinds
 
 from sweeps.ranking import rank
@@ -94,23 +95,21 @@ def test_the_order_of_other_kinds_is_pythons(show: Callable[..., Opened]) -> Non
         assert order == list(ranking_of(sweep, alpha, other).frame["model_id"]), alpha
 
 
-def test_crossings_and_leaders_are_pythons(show: Callable[..., Opened]) -> None:
+@needs_node
+def test_crossings_and_leaders_are_pythons() -> None:
     sweep = tied(make_sweep(40))
-    sweep.ranking = ranking_of(sweep, 0.5)
-    page = show(sweep).alive()
-    ids = page.evaluate("page.data.models.model_id")
+    ids = list(ranking_of(sweep, 0.5).frame["model_id"])
     means = sweep.replicates.groupby("model_id")[["stability", "explainability"]].mean().loc[ids]
     first, second = means["stability"].to_numpy(), means["explainability"].to_numpy()
     spans = leaders(first, second)
-    shown = page.evaluate("page.functions.leaders(page.order.first, page.order.second)")
+    given = [first.tolist(), second.tolist()]
+    shown = by_node("m.leaders(...given)", given, "ranking.js")
     assert [each["models"] for each in shown] == [list(span.models) for span in spans]
     ends = [float(span.stop) for span in spans]
     np.testing.assert_allclose([each["to"] for each in shown], ends, rtol=1e-12)
-    for model in range(len(ids)):
+    every = by_node("given[0].map((_, model) => m.rankSteps(...given, model))", given, "ranking.js")
+    for model, steps in enumerate(every):
         expected = rank_steps(first, second, model)
-        steps = page.evaluate(
-            f"page.functions.rankSteps(page.order.first, page.order.second, {model})"
-        )
         assert [rank for _, _, rank in steps] == [rank for _, _, rank in expected]
         np.testing.assert_allclose(
             [start for start, _, _ in steps], [start for start, _, _ in expected], rtol=1e-12

@@ -31,8 +31,9 @@ def test_it_asks_the_network_for_nothing_and_never_scrolls_sideways(
         "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     )
     assert scrolled <= seen
-    # The live chart of the ranks against α takes the place of the drawn one.
-    assert opened.alive().locator("svg.chart:visible").count() == 4
+    # Two of the charts that were drawn are live ones now.
+    assert opened.alive().locator("svg.chart:visible:not([aria-hidden])").count() == 3
+    assert opened.page.locator(".layers canvas").count() == 1
 
 
 def test_it_prints_on_paper_without_cutting_the_table(show: Callable[..., Opened]) -> None:
@@ -72,7 +73,7 @@ def test_hostile_names_are_text(show: Callable[..., Opened]) -> None:
     assert HOSTILE in page.locator("#model .facts").last.inner_text()
     assert page.locator("main .command").inner_text() == HOSTILE
     assert page.locator(".warnings li").inner_text() == HOSTILE
-    assert page.locator("svg.chart.wide text.name").count() == 5
+    assert page.locator("#scatter text.name").count() == 5
 
 
 def test_the_table_shows_what_ranking_json_says(show: Callable[..., Opened]) -> None:
@@ -175,10 +176,9 @@ def test_a_thousand_models(show: Callable[..., Opened]) -> None:
     assert page.locator(".ranking").get_attribute("aria-rowcount") == str(
         len(sweep.ranking.frame) + 1
     )
-    assert page.locator("svg.chart.wide text.name").count() <= 8
-    drawn = page.locator("#quality ~ figure svg.chart.wide .mark").count()
-    assert 350 < drawn < len(sweep.ranking.frame)
-    assert "ranked models one in 2 is drawn" in page.locator("#quality ~ figure").inner_text()
+    assert page.locator("#scatter text.name").count() <= 8
+    assert page.evaluate("page.scatter.drawn.marks.length") == len(sweep.ranking.frame)
+    assert "is drawn" not in page.locator("#quality ~ figure").inner_text()
     box = page.locator(".scroll.tall").first.bounding_box()
     assert box is not None
     assert box["height"] < 800

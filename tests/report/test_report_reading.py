@@ -105,8 +105,11 @@ def test_models_are_found_sorted_and_saved(show: Callable[..., Opened], tmp_path
     assert len(json.loads(Path(saved.value.path()).read_text())) == len(rows)
 
 
-def test_a_setting_becomes_a_column(show: Callable[..., Opened]) -> None:
-    page = show(make_sweep()).alive()
+def test_a_setting_becomes_a_column_and_stands_in_the_address(
+    show: Callable[..., Opened],
+) -> None:
+    opened = show(make_sweep())
+    page = opened.alive()
     page.locator(".columns summary").press("Enter")
     page.get_by_label("learning rate", exact=True).check()
     settled(page)
@@ -114,6 +117,19 @@ def test_a_setting_becomes_a_column(show: Callable[..., Opened]) -> None:
     page.locator(".check", has_text="Explainability").locator("input").uncheck()
     settled(page)
     assert page.locator("thead button", has_text="Explainability").count() == 0
+    assert "column=setting%3Alearning_rate" in page.url
+    assert "column=explainability" not in page.url
+    page.reload()
+    opened.alive()
+    heads = page.locator("thead button").all_inner_texts()
+    assert "learning rate" in heads
+    assert "Explainability" not in heads
+    assert page.locator(".check", has_text="learning rate").locator("input").is_checked()
+    page.locator(".columns summary").press("Enter")
+    page.get_by_label("learning rate", exact=True).uncheck()
+    page.locator(".check", has_text="Explainability").locator("input").check()
+    settled(page)
+    assert "#" not in page.url
 
 
 def test_a_model_opens_and_closes_by_keyboard(show: Callable[..., Opened]) -> None:

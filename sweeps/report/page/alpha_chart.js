@@ -4,6 +4,7 @@ import { legend, lineChart } from "./chart.js";
 import { html } from "./elements.js";
 import { chartButtons } from "./exporting.js";
 import { leaders, rankSteps } from "./ranking.js";
+import { withButtons } from "./static_tables.js";
 import { number } from "./words.js";
 
 const DRAWN = 8;
@@ -52,12 +53,13 @@ export function drawAlpha(frame, data, view, order, open) {
     return html(
       "tr",
       {},
-      html("td", { class: "figure" }, number(span.from, 4)),
-      html("td", { class: "figure" }, number(span.to, 4)),
+      ...[span.from, span.to].map((value) =>
+        html("td", { class: "figure" }, html("data", { value }, number(value, 4))),
+      ),
       html(
         "td",
         {},
-        span.models.slice(0, 5).map(press),
+        span.models.slice(0, 5).flatMap((model, index) => [index ? ", " : null, press(model)]),
         span.models.length > 5 ? ` and ${span.models.length - 5} more` : null,
       ),
     );
@@ -65,21 +67,18 @@ export function drawAlpha(frame, data, view, order, open) {
   const heads = ["α from", "to", "First"].map((text, index) =>
     html("th", { scope: "col", class: index < 2 && "figure" }, text),
   );
+  const table = html(
+    "div",
+    { class: "scroll fitted", tabindex: "0", role: "region", "aria-label": "Leaders by α" },
+    html("table", {}, html("thead", {}, html("tr", {}, heads)), html("tbody", {}, spans.map(row))),
+  );
   frame.replaceChildren(
     ...(chart
       ? [html("figure", {}, chart, chartButtons("rank-against-alpha", chart)), legend(lines)]
       : []),
-    html(
-      "div",
-      { class: "scroll fitted", tabindex: "0", role: "region", "aria-label": "Leaders by α" },
-      html(
-        "table",
-        {},
-        html("thead", {}, html("tr", {}, heads)),
-        html("tbody", {}, spans.map(row)),
-      ),
-    ),
+    table,
   );
+  withButtons(table);
 }
 
 function rankTicks(deepest) {

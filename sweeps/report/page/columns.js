@@ -1,16 +1,7 @@
 // The columns of the ranking: what each shows, sorts by, exports, and is called.
 
 import { html, svg } from "./elements.js";
-import {
-  difference,
-  MISSING,
-  number,
-  percent,
-  plain,
-  readable,
-  significant,
-  span,
-} from "./words.js";
+import { difference, MISSING, number, padded, percent, plain, readable, span } from "./words.js";
 
 /** Columns shown until the reader chooses. */
 export const SHOWN = [
@@ -132,14 +123,14 @@ export function rankingColumns(data, view, order, open) {
       first,
       `Kind: ${view.reading === "article" ? view.change_rate : view.stability}`,
       (each) => order.first[each],
-      view.reading === "article" ? significant : number,
+      view.reading === "article" ? padded : number,
     ),
     figures(
       "explainability",
       "Explainability",
       `Kind: ${view.reading === "article" ? "1/N" : view.explainability}`,
       (each) => order.second[each],
-      view.reading === "article" ? significant : number,
+      view.reading === "article" ? padded : number,
     ),
     figures(
       "p_first",
@@ -152,12 +143,12 @@ export function rankingColumns(data, view, order, open) {
     stored("metric", `Validation ${metric.label}`, `At the last evaluation; ${direction}`),
     stored("metric_best", "Best", `The best validation ${metric.label} of all evaluations`),
     stored("metric_test", "Test", `The ${metric.label} on data that chose nothing`),
-    stored("change_rate", "Rate", "Mean change rate", significant),
+    stored("change_rate", "Rate", "Mean change rate", padded),
     stored(
       "article_score",
       "Article’s score",
       "As the article's code computes it, at α = 0.5",
-      significant,
+      padded,
     ),
     stored("replicates", "Seeds", "Trainings", (value) => `${value}`),
     ...settingColumns(models),

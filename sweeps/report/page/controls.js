@@ -3,6 +3,8 @@
 import { html } from "./elements.js";
 import { readable } from "./words.js";
 
+const ALWAYS = ["rank", "model"];
+
 /** A labelled control. */
 function field(label, control) {
   return html("label", { class: "field" }, html("span", {}, label), control);
@@ -72,8 +74,28 @@ export function kindsOf(models) {
   };
 }
 
+/** A box for every column but those that are always there. */
+function columnBoxes(view, columns) {
+  const boxes = columns
+    .filter(({ id }) => !ALWAYS.includes(id))
+    .map(({ id, title }) => {
+      const choose = () => {
+        const wanted = (each) => (each === id ? box.checked : view.columns.includes(each));
+        view.change({ columns: columns.map((column) => column.id).filter(wanted) });
+      };
+      const box = html("input", { type: "checkbox", onchange: choose });
+      const follow = () => {
+        box.checked = view.columns.includes(id);
+      };
+      view.whenChanged(follow);
+      follow();
+      return html("label", { class: "check" }, box, title);
+    });
+  return html("div", { class: "checks" }, boxes);
+}
+
 /** The controls of the ranking, and of the columns. */
-export function controls(view, { kinds, columns, chosen, whenChosen, exports }) {
+export function controls(view, { kinds, columns, exports }) {
   const find = html("input", {
     type: "search",
     placeholder: "words, or rank<=10, depth=2",
@@ -93,14 +115,9 @@ export function controls(view, { kinds, columns, chosen, whenChosen, exports }) 
   };
   view.whenChanged(follow);
   follow();
-  const boxes = columns.map(({ id, title }) => {
-    const box = html("input", { type: "checkbox", onchange: () => whenChosen(id, box.checked) });
-    box.checked = chosen.has(id);
-    return html("label", { class: "check" }, box, title);
-  });
   const reset = html(
     "button",
-    { type: "button", onclick: () => view.change({ ...view.defaults }) },
+    { type: "button", onclick: () => view.change({ ...view.defaults, columns: view.columns }) },
     "As reported",
   );
   const noted = html("p", { class: "quiet view-note", role: "status" });
@@ -124,7 +141,7 @@ export function controls(view, { kinds, columns, chosen, whenChosen, exports }) 
           "details",
           { class: "columns" },
           html("summary", {}, "Columns"),
-          html("div", { class: "checks" }, boxes),
+          columnBoxes(view, columns),
         ),
         exports,
       ),

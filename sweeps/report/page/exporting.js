@@ -41,6 +41,16 @@ export function markdown(columns, rows) {
   return head + rule + body.join("");
 }
 
+/** What a thing is called as a file's name. */
+export function fileName(text) {
+  return text.toLowerCase().replaceAll(/[^\p{L}\p{N}]+/gu, "-");
+}
+
+/** `buttons` on a line of their own. */
+export function below(buttons) {
+  return html("p", { class: "below" }, buttons);
+}
+
 /** Buttons that save a table; `shown()` gives its columns and rows. */
 export function tableButtons(name, shown) {
   const ways = [
@@ -65,6 +75,15 @@ export function tableButtons(name, shown) {
 
 /** An SVG as a file of its own: what the page's style says of it is written into it. */
 export function standalone(chart) {
+  // Only what is in the page has a style.
+  const isApart = !chart.isConnected;
+  if (isApart) document.body.append(chart);
+  const text = withStyle(chart);
+  if (isApart) chart.remove();
+  return text;
+}
+
+function withStyle(chart) {
   const copy = chart.cloneNode(true);
   const names = [
     "fill",
@@ -76,6 +95,9 @@ export function standalone(chart) {
     "font-size",
     "font-weight",
     "text-anchor",
+    "paint-order",
+    "stroke-linecap",
+    "stroke-linejoin",
   ];
   const originals = [chart, ...chart.querySelectorAll("*")];
   [copy, ...copy.querySelectorAll("*")].forEach((element, index) => {
@@ -107,17 +129,18 @@ async function saveImage(name, chart) {
   canvas.toBlob((blob) => save(`${name}.png`, blob, "image/png"));
 }
 
-/** Buttons that save a chart. */
+/** Buttons that save a chart: an SVG, or a function that makes one. */
 export function chartButtons(name, chart) {
+  const made = () => (typeof chart === "function" ? chart() : chart);
   return html(
     "span",
     { class: "exports" },
     "Save as ",
     html(
       "button",
-      { type: "button", onclick: () => save(`${name}.svg`, standalone(chart), "image/svg+xml") },
+      { type: "button", onclick: () => save(`${name}.svg`, standalone(made()), "image/svg+xml") },
       "SVG",
     ),
-    html("button", { type: "button", onclick: () => saveImage(name, chart) }, "PNG"),
+    html("button", { type: "button", onclick: () => saveImage(name, made()) }, "PNG"),
   );
 }

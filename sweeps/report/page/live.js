@@ -11,8 +11,8 @@ const RESTING = 10_000;
 /** Sections that the page's scripts draw from its data, and are not replaced. */
 const KEPT = ["ranking", "settings", "quality", "alpha", "decision"];
 
-/** Follows a run: shows what is under way, calls `whenRanked(document)` with the page anew when
- * there is another ranking, and loads the page again when the sweep begins or ends. */
+/** Follows a run: shows what is under way; when there is another ranking, calls `whenRanked(document,
+ * sections)` with the page anew and those of its sections that were put into this one; and loads the page again when the sweep begins or ends. */
 export class Live {
   constructor(review, { whenRanked, whenOpened }) {
     this.review = review;
@@ -73,13 +73,13 @@ export class Live {
       location.reload();
       return;
     }
-    replaceSections(page);
-    this.whenRanked(page);
+    this.whenRanked(page, replaceSections(page));
   }
 }
 
-/** Puts the sections of `page` in the place of this page's. */
+/** Puts the sections of `page` in the place of this page's, and returns them. */
 function replaceSections(page) {
+  const put = [];
   const nameOf = (section) => section.getAttribute("aria-labelledby");
   const own = new Map();
   for (const section of document.querySelectorAll("main > section:not(.review-only)")) {
@@ -98,8 +98,10 @@ function replaceSections(page) {
     if (old) old.replaceWith(fresh);
     else if (last) last.after(fresh);
     last = fresh;
+    put.push(fresh);
   }
   for (const gone of own.values()) gone.remove();
+  return put;
 }
 
 function underWay({ trials, counts, under_way: trainings, trouble }, whenOpened) {

@@ -6,13 +6,15 @@ import { compare, rankingColumns, SHOWN } from "./columns.js";
 import { controls, kindsOf } from "./controls.js";
 import { components, goodness, unpacked } from "./data.js";
 import { html } from "./elements.js";
-import { tableButtons } from "./exporting.js";
+import { below, chartButtons, fileName, tableButtons } from "./exporting.js";
 import { matcher } from "./find.js";
 import { Live } from "./live.js";
 import { depthPanel, modelPanel } from "./model_panel.js";
 import { Parallel } from "./parallel.js";
-import { leaders, paretoFront, ranked, rankSteps, scoresAt } from "./ranking.js";
+import { paretoFront, ranked, scoresAt } from "./ranking.js";
 import { DecisionForm, Review } from "./review.js";
+import { Scatter } from "./scatter_chart.js";
+import { withButtons } from "./static_tables.js";
 import { Table } from "./table.js";
 import { View } from "./view.js";
 import { count } from "./words.js";
@@ -53,18 +55,11 @@ function intervalsAt({ models, intervals }, view) {
 }
 
 class Page {
-  constructor(data) {
-    this.data = data;
-    this.view = new View(data.view);
-    this.kinds = kindsOf(data.models);
-    this.chosen = new Set(SHOWN);
+  constructor(data, review) {
+    this.review = review;
+    this.view = new View({ ...data.view, columns: SHOWN });
     this.dialog = document.getElementById("model");
-    this.all = [...data.models.model_id.keys()];
-    const { name, settings, model_id } = data.models;
-    this.texts = this.all.map((m) =>
-      `${name[m]} ${JSON.stringify(settings[m])} ${model_id[m]}`.toLowerCase(),
-    );
-    this.order = ordered(data, this.view);
+    this.#take(data);
     this.#readAddress();
     addEventListener("hashchange", () => this.#readAddress());
     this.#build();
@@ -95,11 +90,6 @@ class Page {
     this.draw();
   }
 
-  /** What a console or a test may ask for. */
-  get functions() {
-    return { leaders, rankSteps };
-  }
-
   get valid() {
     return {
       ...this.kinds,
@@ -110,8 +100,8 @@ class Page {
 
   #readAddress() {
     if (location.hash.includes("=")) {
-      const sort = this.#columns().map(({ id }) => id);
-      this.view.readFragment(location.hash, { ...this.valid, sort });
+      const ids = this.#columns().map(({ id }) => id);
+      this.view.readFragment(location.hash, { ...this.valid, sort: ids, column: ids });
     } else if (location.hash) {
       // A place in the page, which the browser has gone to: the view stays in the address.
       this.#writeAddress(true);
@@ -129,13 +119,7 @@ class Page {
     const shown = () => ({ columns: this.shownColumns, rows: this.rows });
     const built = controls(this.view, {
       kinds: this.kinds,
-      columns: this.#columns().filter(({ id }) => id !== "rank" && id !== "model"),
-      chosen: this.chosen,
-      whenChosen: (id, wanted) => {
-        if (wanted) this.chosen.add(id);
-        else this.chosen.delete(id);
-        this.draw();
-      },
+      columns: this.#columns(),
       exports: tableButtons("ranking", shown),
     });
     this.noted = built.noted;
@@ -150,8 +134,13 @@ class Page {
         this.view.change({ sort: id, descending: this.view.sort === id && !this.view.descending }),
     });
     this.dialog.addEventListener("close", () => this.opened?.focus());
-    const frame = document.getElementById("parallel");
-    this.parallel = frame && new Parallel(frame, this.view);
+    const parallel = document.getElementById("parallel");
+    this.parallel = parallel && new Parallel(parallel, this.view);
+    const scatter = document.getElementById("scatter");
+    this.scatter = scatter && new Scatter(scatter, (model) => this.open(model));
+    parallel?.after(below(chartButtons("settings", () => this.parallel.whole())));
+    scatter?.after(below(chartButtons("traceability-and-metric", () => this.scatter.whole())));
+    addSaving(document.querySelector("main"));
   }
 
   /** Draws at the next frame, however many changes there were. */
@@ -171,9 +160,10 @@ class Page {
     const moved = !changed || ORDERING.some((name) => changed.has(name));
     if (moved) this.order = ordered(this.data, this.view, this.order);
     const columns = this.#columns();
-    this.shownColumns = columns.filter(({ id }) => this.chosen.has(id) || id === this.view.sort);
-    this.rows = this.#rows(columns);
     const { sort, descending, baseline } = this.view;
+    const shown = new Set([...this.view.columns, sort]);
+    this.shownColumns = columns.filter(({ id }) => shown.has(id));
+    this.rows = this.#rows(columns);
     const pinned = baseline ? [this.data.models.model_id.indexOf(baseline)] : [];
     this.table.show({
       columns: this.shownColumns,
@@ -195,6 +185,7 @@ class Page {
       drawAlpha(frame, this.data, this.view, this.order, (model) => this.open(model));
     }
     this.chartsMoved = false;
+    this.scatter?.show(this.data, this.view, this.order, new Set(this.rows));
     if (!this.parallel) return;
     const named = (names) => names.map((name) => columns.find(({ id }) => id === name));
     const having = (column) =>
@@ -327,6 +318,15 @@ class Page {
   }
 }
 
+/** Buttons by which what is written in the page can be saved. */
+function addSaving(part) {
+  for (const chart of part.querySelectorAll("#timelines svg")) {
+    const name = fileName(chart.querySelector("title").textContent);
+    chart.after(below(chartButtons(name, chart)));
+  }
+  for (const frame of part.querySelectorAll(".scroll:not(#table)")) withButtons(frame);
+}
+
 /** The data of a page, or null where no model is ranked. */
 async function dataOf(page) {
   const packed = page.getElementById("data");
@@ -346,7 +346,11 @@ async function start() {
 /** What the review server adds: a decision, or what is under way. */
 async function follow(review, page) {
   const live = new Live(review, {
-    whenRanked: async (fresh) => page?.renew(await dataOf(fresh)),
+    whenRanked: async (fresh, sections) => {
+      if (!page) return;
+      page.renew(await dataOf(fresh));
+      for (const section of sections) addSaving(section);
+    },
     whenOpened: page && ((id, name) => page.openUnderWay(id, name)),
   });
   if (!page || (await live.started)) return;

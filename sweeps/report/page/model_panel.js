@@ -4,6 +4,7 @@ import { heatmap, legend, lineChart } from "./chart.js";
 import { settingOf } from "./columns.js";
 import { html, save } from "./elements.js";
 import { chartButtons } from "./exporting.js";
+import { verdictOn } from "./pairs.js";
 import { capitalised, number, percent, plain, readable, significant, span } from "./words.js";
 
 /** The panel's content for a model, beside the baseline if there is one. */
@@ -13,6 +14,7 @@ export function modelPanel(data, view, order, model) {
   const both = base >= 0 && base !== model ? [model, base] : [model];
   const found = both.map((each) => details[models.model_id[each]]);
   return [
+    both.length > 1 ? html("p", { class: "lede apart" }, verdictOn(data, view, order, both)) : null,
     facts(data, view, order, both),
     ...(found[0]
       ? curvesOf(data, both, found, metric)
@@ -26,7 +28,7 @@ export function modelPanel(data, view, order, model) {
     ...(found[0] ? layersOf(found[0], both.length > 1 ? models.name[model] : "") : []),
     ...(found[0] ? [movers(found[0])] : []),
     ...(found[0]?.configuration ? [again(models.model_id[model], found[0].configuration)] : []),
-  ];
+  ].filter(Boolean);
 }
 
 /** The panel's content for a model that is not ranked, from its curves and layers alone. */

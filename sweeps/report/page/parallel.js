@@ -1,10 +1,11 @@
 // Parallel coordinates: a line for every model across its settings and figures. A stretch of an
-// axis is chosen by dragging along it, which writes the condition into the field "Find": the table
-// follows, and whoever types may do the same without a pointer.
+// axis is chosen by dragging along it, or by the arrow keys, which writes the condition into the
+// field "Find": the table follows.
 
 import { logTicks, ticks } from "./chart.js";
-import { html } from "./elements.js";
+import { html, svg } from "./elements.js";
 import { asWord } from "./find.js";
+import { Pen } from "./pen.js";
 import { plain, significant } from "./words.js";
 
 const HEIGHT = 340;
@@ -13,6 +14,8 @@ const BOTTOM = 22;
 const SIDE = 64;
 const NEAR = 26;
 const NEAR_END = 0.02;
+/** How far an arrow key moves the end of a stretch, in places. */
+const KEY_STEP = 0.05;
 
 /** What a column's values are spread over: `place(value)` from 0 (bottom) to 1, or null. */
 export function axisOf(column, models) {
@@ -79,8 +82,21 @@ export function conditionsOf(axis, low, high) {
 export class Parallel {
   constructor(frame, view) {
     this.view = view;
-    this.canvas = html("canvas", { role: "img", class: "parallel" });
-    frame.replaceChildren(this.canvas);
+    this.canvas = html("canvas", {
+      ...{ class: "parallel", tabindex: "0", role: "slider", "aria-valuemin": 1 },
+      onkeydown: (event) => this.#press(event),
+      onfocus: () => this.draw(),
+      onblur: () => this.draw(),
+    });
+    this.printed = html("div", { class: "on-paper" });
+    frame.replaceChildren(this.canvas, this.printed);
+    /** By an axis' column: the stretch that the keys have chosen, [low, high]. */
+    this.stretches = new Map();
+    this.at = 0;
+    addEventListener("beforeprint", () => {
+      if (this.axes?.length) this.printed.replaceChildren(this.whole(this.printed));
+    });
+    addEventListener("afterprint", () => this.printed.replaceChildren());
     this.canvas.addEventListener("pointerdown", (event) => this.#begin(event));
     this.canvas.addEventListener("pointermove", (event) => this.#follow(event));
     this.canvas.addEventListener("pointerup", () => this.#end());
@@ -96,8 +112,9 @@ export class Parallel {
     this.axes = columns.map((column) => axisOf(column, models)).filter(Boolean);
     this.canvas.setAttribute(
       "aria-label",
-      `${models.length} models over ${this.axes.map(({ column }) => column.title).join(", ")}; ${chosen.size} chosen`,
+      `${models.length} models over ${this.axes.map(({ column }) => column.title).join(", ")}; left and right change the axis, up and down move the low end of what is chosen on it, with Shift the high end, Delete lets go`,
     );
+    this.canvas.setAttribute("aria-valuemax", Math.max(1, this.axes.length));
     this.draw();
   }
 
@@ -109,7 +126,37 @@ export class Parallel {
     this.width = width;
     const context = this.canvas.getContext("2d");
     context.scale(ratio, ratio);
-    const style = getComputedStyle(this.canvas);
+    this.#drawOn(context, this.canvas);
+    this.at = Math.min(this.at, this.axes.length - 1);
+    this.canvas.setAttribute("aria-valuenow", this.at + 1);
+    this.canvas.setAttribute("aria-valuetext", this.#told());
+  }
+
+  /** All of it as one SVG, in the colours of `styled`. */
+  whole(styled = this.canvas) {
+    const pen = new Pen();
+    this.#drawOn(pen, styled);
+    const box = { class: "chart live-chart", viewBox: `0 0 ${this.width} ${HEIGHT}`, role: "img" };
+    const title = svg("title", {}, "Models over their settings and figures");
+    return svg("svg", box, title, pen.parts);
+  }
+
+  #told() {
+    const { column } = this.axes[this.at];
+    const conditions = this.#conditions(column);
+    const which = conditions.length ? conditions.join(" ") : "all of it";
+    return `${column.title}: ${which}; ${this.chosen.size} models chosen`;
+  }
+
+  /** What "Find" says of a column. */
+  #conditions(column) {
+    const others = withConditions(this.view.find, column.id, []).split(" ");
+    return this.view.find.split(/\s+/).filter((word) => word && !others.includes(word));
+  }
+
+  /** Draws on a canvas' context, or a pen. */
+  #drawOn(context, styled) {
+    const style = getComputedStyle(styled);
     const colour = (name) => style.getPropertyValue(name).trim();
     const others = this.models.filter((model) => !this.chosen.has(model));
     context.lineWidth = 1;
@@ -150,9 +197,12 @@ export class Parallel {
   #frame(context, colour) {
     context.font = "12px sans-serif";
     context.textAlign = "center";
+    const isFocused = document.activeElement === this.canvas;
     this.axes.forEach((axis, index) => {
       const x = this.#x(index);
-      context.strokeStyle = colour("--strong-line");
+      const isAt = isFocused && index === this.at && this.canvas.matches(":focus-visible");
+      context.lineWidth = isAt ? 3 : 1;
+      context.strokeStyle = colour(isAt ? "--accent" : "--strong-line");
       context.beginPath();
       context.moveTo(x, TOP);
       context.lineTo(x, HEIGHT - BOTTOM);
@@ -186,6 +236,32 @@ export class Parallel {
     return HEIGHT - BOTTOM - place * (HEIGHT - TOP - BOTTOM);
   }
 
+  #press(event) {
+    const { key, shiftKey } = event;
+    const across = { ArrowLeft: -1, ArrowRight: 1 }[key] ?? 0;
+    const along = { ArrowDown: -1, ArrowUp: 1 }[key] ?? 0;
+    const isLetGo = key === "Delete" || key === "Backspace";
+    if (!this.axes?.length || !(across || along || isLetGo)) return;
+    event.preventDefault();
+    this.at = Math.max(0, Math.min(this.axes.length - 1, this.at + across));
+    if (along || isLetGo) this.#move(this.axes[this.at], shiftKey ? 1 : 0, along * KEY_STEP);
+    this.draw();
+  }
+
+  /** Moves an end of an axis' stretch by `step`; by none, lets go of it. */
+  #move(axis, end, step) {
+    const { id } = axis.column;
+    if (!this.#conditions(axis.column).length) this.stretches.delete(id);
+    const stretch = this.stretches.get(id) ?? [0, 1];
+    const [low, high] = end ? [stretch[0], 1] : [0, stretch[1]];
+    stretch[end] = Math.max(low, Math.min(high, Number((stretch[end] + step).toFixed(2))));
+    if (step) this.stretches.set(id, stretch);
+    else this.stretches.delete(id);
+    const isAll = !step || (stretch[0] === 0 && stretch[1] === 1);
+    const conditions = isAll ? [] : conditionsOf(axis, ...stretch);
+    this.view.change({ find: withConditions(this.view.find, id, conditions) });
+  }
+
   #placeOf(event) {
     const box = this.canvas.getBoundingClientRect();
     const place = (HEIGHT - BOTTOM - (event.clientY - box.top)) / (HEIGHT - TOP - BOTTOM);
@@ -215,6 +291,7 @@ export class Parallel {
     const [low, high] = [from, to].sort((a, b) => a - b);
     // A press without a drag lets go of the axis.
     const conditions = high - low > 0.02 ? conditionsOf(axis, low, high) : [];
+    this.stretches.set(axis.column.id, [low, high]);
     this.view.change({ find: withConditions(this.view.find, axis.column.id, conditions) });
     this.draw();
   }

@@ -2,13 +2,20 @@
 
 const TEXTS = ["reading", "stability", "change_rate", "explainability", "find", "sort", "baseline"];
 
+function same(a, b) {
+  return Array.isArray(a)
+    ? a.length === b.length && a.every((each, at) => each === b[at])
+    : a === b;
+}
+
 /** The kinds that each reading uses. */
 const USED = { calibrated: ["stability", "explainability"], article: ["change_rate"] };
 
 /** A view of the page's data, with those who want to know of its changes. */
 export class View {
   constructor(defaults) {
-    this.defaults = { find: "", sort: "rank", descending: false, baseline: "", ...defaults };
+    const opened = { find: "", sort: "rank", descending: false, baseline: "", columns: [] };
+    this.defaults = { ...opened, ...defaults };
     this.listeners = [];
     Object.assign(this, this.defaults);
   }
@@ -19,7 +26,7 @@ export class View {
   }
 
   change(values) {
-    const changed = Object.keys(values).filter((name) => this[name] !== values[name]);
+    const changed = Object.keys(values).filter((name) => !same(this[name], values[name]));
     if (!changed.length) return;
     Object.assign(this, values);
     for (const listener of this.listeners) listener(this, changed);
@@ -41,6 +48,9 @@ export class View {
     for (const name of ["alpha", "descending", ...TEXTS]) {
       if (this[name] !== this.defaults[name]) found.set(name, this[name]);
     }
+    if (!same(this.columns, this.defaults.columns)) {
+      for (const id of this.columns) found.append("column", id);
+    }
     return found.toString();
   }
 
@@ -55,6 +65,8 @@ export class View {
       const value = given.get(name);
       if (value !== null && (valid[name]?.includes(value) ?? name === "find")) values[name] = value;
     }
+    const columns = given.getAll("column").filter((id) => valid.column?.includes(id));
+    if (columns.length) values.columns = columns;
     this.change(values);
   }
 }
