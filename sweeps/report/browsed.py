@@ -54,8 +54,9 @@ def browsed(
     }
     columns = {name: [row[name] for row in rows] for name in COLUMNS}
     columns["settings"] = columns.pop("own_settings")
-    trainings = dict(list(scored.groupby("model_id")[["first", "second"]])) if ids else {}
-    found = intervals_over_alpha([trainings[each].to_numpy() for each in ids], seed)
+    weighed = scored[["first", "second"]].to_numpy()
+    places = scored.groupby("model_id").indices if ids else {}
+    found = intervals_over_alpha([weighed[places[each]] for each in ids], seed)
     return {
         "models": {**columns, "values": values},
         "details": dict(details),
