@@ -70,8 +70,9 @@ def browsed(
     }
     columns = {name: [row[name] for row in rows] for name in COLUMNS}
     columns["settings"] = columns.pop("own_settings")
-    trainings = dict(list(scored.groupby("model_id")[["first", "second"]])) if ids else {}
-    parts = [trainings[each].to_numpy() for each in ids]
+    weighed = scored[["first", "second"]].to_numpy()
+    places = scored.groupby("model_id").indices if ids else {}
+    parts = [weighed[places[each]] for each in ids]
     found = [] if seed is None else intervals_over_alpha(parts, seed)
     return {
         "models": {**columns, "values": values},
