@@ -104,7 +104,7 @@ class Sweep:
         states = [(trial.number, trial.state) for trial in trials]
         key = (alpha, states, self._run.configuration.read_bytes())
         if self._kept is None or self._kept[0] != key:
-            self._kept = key, rank_run(self._run, alpha, trials)
+            self._kept = key, rank_run(self._run, alpha, trials=trials or None)
         return self._kept[1]
 
     def report(self, alpha: float | str | None = None) -> Path:
