@@ -187,6 +187,7 @@ class Watched:
                     "step": live.step,
                     "total_steps": live.total_steps,
                     "seconds": round(live.seconds, 2),
+                    "told": round(live.told, 2),
                     "metric": evaluated(live.histories, "metric"),
                     "train_loss": evaluated(live.histories, "train_loss"),
                     "change_rate": change_rate_curve(traces, rate) if traces else None,
