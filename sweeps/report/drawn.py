@@ -27,8 +27,8 @@ def drawn(
     shown = [r for r in excluded if r["metric"] is not None and r["traceability"] is not None]
     left_out = [row["model_id"] for row in shown]
     lettered = [row["model_id"] for row in rows if row["key"]]
-    means: dict[str, dict[str, float]] = {}
-    trainings: dict[str, pd.DataFrame] = {}
+    means: dict[Any, Any] = {}
+    trainings: dict[Any, pd.DataFrame] = {}
     if left_out or lettered:
         ordered = replicates.sort_values(["model_id", "seed"])
         of_excluded = ordered[ordered["model_id"].isin(left_out)].groupby("model_id")[names]
