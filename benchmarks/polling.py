@@ -134,9 +134,7 @@ async def _poll(address: str, clients: int, seconds: float) -> list[dict[str, An
                     else []
                 )
                 age = time.time() - max(told) if told else None
-                found.append(
-                    {"seconds": took, "unchanged": answer.status_code == 304, "age": age}
-                )
+                found.append({"seconds": took, "unchanged": answer.status_code == 304, "age": age})
                 tag = answer.headers["etag"]
                 await asyncio.sleep(max(0.0, EVERY - took))
 

@@ -27,18 +27,20 @@ def drawn(
     shown = [r for r in excluded if r["metric"] is not None and r["traceability"] is not None]
     left_out = [row["model_id"] for row in shown]
     lettered = [row["model_id"] for row in rows if row["key"]]
-    trainings = {}
+    means: dict[Any, Any] = {}
+    trainings: dict[Any, pd.DataFrame] = {}
     if left_out or lettered:
-        chosen = replicates[replicates["model_id"].isin({*left_out, *lettered})]
-        trainings = dict(list(chosen.sort_values(["model_id", "seed"]).groupby("model_id")))
-    means = {model: trainings[model][names].mean(skipna=False) for model in left_out}
+        ordered = replicates.sort_values(["model_id", "seed"])
+        of_excluded = ordered[ordered["model_id"].isin(left_out)].groupby("model_id")[names]
+        means = of_excluded.mean(skipna=False).to_dict()
+        trainings = dict(list(ordered[ordered["model_id"].isin(lettered)].groupby("model_id")))
     return {
         "excluded": {
             **{
                 name: [row[name] for row in shown]
                 for name in ("model_id", "name", "reason", "metric")
             },
-            "values": {name: [_short(means[each][name]) for each in left_out] for name in names},
+            "values": {name: [_short(means[name][each]) for each in left_out] for name in names},
         },
         "seeds": {
             model: {

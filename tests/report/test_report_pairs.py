@@ -90,7 +90,7 @@ def test_intervals_that_do_not_overlap_are_those_of_pairs_that_differ() -> None:
     [
         (
             {},
-            "The data tell the two apart: this model scores 0.200 higher than the second",
+            "The data tell the two apart: this model scores 0.200 higher than the second; the 95%",
         ),
         ({"scores": [0.6, 0.59]}, "The data don't tell the two apart: this model scores 0.010"),
         ({"scores": [0.4, 0.6]}, "The data tell the two apart: this model scores 0.200 lower"),

@@ -205,6 +205,67 @@ def test_a_stretch_of_an_axis_is_chosen_by_dragging(show: Callable[..., Opened])
     assert page.get_by_label("Find").input_value() == ""
 
 
+def test_a_stretch_of_an_axis_is_chosen_by_keyboard(show: Callable[..., Opened]) -> None:
+    sweep = make_sweep()
+    page = show(sweep).alive()
+    axes = page.evaluate("page.parallel.axes.map(axis => axis.column.id)")
+    page.locator(".parallel").focus()
+    for _ in range(axes.index("metric")):
+        page.keyboard.press("ArrowRight")
+    for _ in range(8):
+        page.keyboard.press("ArrowUp")
+    page.keyboard.press("Shift+ArrowDown")
+    settled(page)
+    query = page.get_by_label("Find").input_value()
+    assert query.startswith("metric>=")
+    assert "metric<=" in query
+    figures = sweep.ranking.frame.set_index("model_id")["metric"]
+    low, high = (figures.min() + share * (figures.max() - figures.min()) for share in (0.4, 0.95))
+    chosen = figures[ids(page)]
+    assert 0 < len(chosen) < len(figures)
+    assert set(figures[figures.between(low, high)].index) <= set(chosen.index)
+    told = str(page.locator(".parallel").get_attribute("aria-valuetext"))
+    assert told == f"Validation accuracy: {query}; {len(chosen)} models chosen"
+    page.keyboard.press("Delete")
+    settled(page)
+    assert page.get_by_label("Find").input_value() == ""
+    assert "all of it" in str(page.locator(".parallel").get_attribute("aria-valuetext"))
+
+
+def test_two_models_are_compared_by_keyboard(show: Callable[..., Opened]) -> None:
+    page = show(make_sweep()).alive()
+    page.locator(".live .open").nth(2).press("Enter")
+    base = page.evaluate("page.data.models.model_id[2]")
+    assert "Compare the others" in page.evaluate("document.activeElement.textContent")
+    page.keyboard.press("Enter")
+    settled(page)
+    assert page.url.endswith(f"#baseline={base}")
+    assert page.evaluate("document.activeElement.dataset.id") == base
+    page.locator(".live tbody tr:not(.pinned) .open").first.press("Enter")
+    assert page.locator("#model .apart").is_visible()
+
+
+def test_every_control_is_reached_by_tab_and_shows_it(show: Callable[..., Opened]) -> None:
+    page = show(make_sweep()).alive()
+    wanted = page.evaluate(
+        """() => [...document.querySelectorAll(
+            'a[href], button, input, select, summary, [tabindex="0"]')]
+            .filter(e => e.checkVisibility()).map((e, at) => (e.dataset.tabbed = at))"""
+    )
+    reached = set()
+    for _ in range(len(wanted) + 10):
+        page.keyboard.press("Tab")
+        found = page.evaluate(
+            "[document.activeElement.dataset.tabbed,"
+            " getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        if found[0] is None:
+            break
+        assert found[1] != "none"
+        reached.add(int(found[0]))
+    assert reached == set(wanted)
+
+
 def test_nothing_of_a_phone_scrolls_sideways(show: Callable[..., Opened]) -> None:
     page = show(make_sweep(), width=390).alive()
     page.locator(".live .open").first.click()
@@ -215,13 +276,20 @@ def test_nothing_of_a_phone_scrolls_sideways(show: Callable[..., Opened]) -> Non
 
 @pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: make page-tools")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("look", ["page", "model", "compared"])
-def test_axe_finds_nothing(show: Callable[..., Opened], scheme: str, look: str) -> None:
-    page = show(make_sweep(), color_scheme=scheme).alive()
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("look", ["page", "model", "compared", "pointed"])
+def test_axe_finds_nothing(show: Callable[..., Opened], scheme: str, look: str, width: int) -> None:
+    page = show(make_sweep(), width=width, color_scheme=scheme).alive()
     if look == "compared":
         page.evaluate("page.view.change({baseline: page.data.models.model_id[2]})")
         settled(page)
-    if look != "page":
+    if look == "pointed":
+        page.locator(".columns summary").press("Enter")
+        page.evaluate("page.view.change({find: 'architecture=mlp', alpha: 0.7})")
+        settled(page)
+        page.locator(".parallel").press("ArrowRight")
+        page.locator(".stepper").press("ArrowLeft")
+    elif look != "page":
         page.locator(".live .open").first.click()
     page.evaluate(f"{AXE.read_text()};0")
     found = page.evaluate("axe.run(document)")

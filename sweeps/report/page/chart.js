@@ -191,13 +191,18 @@ export function legend(entries) {
       svg(
         "svg",
         {
-          class: `swatch key-${entry.key}`,
+          class: "swatch",
           viewBox: "0 0 12 12",
           width: 12,
           height: 12,
           "aria-hidden": "true",
         },
-        svg("rect", { class: `mark key-${entry.key}`, width: 12, height: 12, rx: 2 }),
+        svg("rect", {
+          class: entry.key ? `mark key-${entry.key}` : "mark",
+          width: 12,
+          height: 12,
+          rx: 2,
+        }),
       ),
       html("span", {}, entry.name),
     );

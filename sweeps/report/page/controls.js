@@ -94,6 +94,16 @@ function columnBoxes(view, columns) {
   return html("div", { class: "checks" }, boxes);
 }
 
+/** What is chosen, in words: paper shows no controls. */
+function chosenIn(view) {
+  const kinds = {
+    calibrated: ["stability", "explainability"],
+    article: ["change_rate"],
+  }[view.reading].map((name) => `${readable(name)} ${readable(view[name])}`);
+  const found = view.find.trim() ? [`found by “${view.find.trim()}”`] : [];
+  return `${[`α = ${view.alpha}`, `reading ${view.reading}`, ...kinds, ...found].join("; ")}.`;
+}
+
 /** The controls of the ranking, and of the columns. */
 export function controls(view, { kinds, columns, exports }) {
   const find = html("input", {
@@ -120,6 +130,12 @@ export function controls(view, { kinds, columns, exports }) {
     { type: "button", onclick: () => view.change({ ...view.defaults, columns: view.columns }) },
     "As reported",
   );
+  const printed = html("p", { class: "on-paper quiet" });
+  const tell = () => {
+    printed.textContent = chosenIn(view);
+  };
+  view.whenChanged(tell);
+  tell();
   const noted = html("p", { class: "quiet view-note", role: "status" });
   return {
     element: html(
@@ -145,6 +161,7 @@ export function controls(view, { kinds, columns, exports }) {
         ),
         exports,
       ),
+      printed,
       noted,
     ),
     noted,

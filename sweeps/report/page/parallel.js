@@ -5,7 +5,7 @@
 import { logTicks, ticks } from "./chart.js";
 import { html, svg } from "./elements.js";
 import { asWord } from "./find.js";
-import { Pen } from "./pen.js";
+import { PAPER_WIDTH, Pen } from "./pen.js";
 import { plain, significant } from "./words.js";
 
 const HEIGHT = 340;
@@ -13,6 +13,7 @@ const TOP = 46;
 const BOTTOM = 22;
 const SIDE = 64;
 const NEAR = 26;
+const LETTER_WIDTH = 6.5;
 const NEAR_END = 0.02;
 /** How far an arrow key moves the end of a stretch, in places. */
 const KEY_STEP = 0.05;
@@ -94,9 +95,14 @@ export class Parallel {
     this.stretches = new Map();
     this.at = 0;
     addEventListener("beforeprint", () => {
-      if (this.axes?.length) this.printed.replaceChildren(this.whole(this.printed));
+      if (!this.axes?.length) return;
+      this.width = PAPER_WIDTH;
+      this.printed.replaceChildren(this.whole(this.printed));
     });
-    addEventListener("afterprint", () => this.printed.replaceChildren());
+    addEventListener("afterprint", () => {
+      this.printed.replaceChildren();
+      this.draw();
+    });
     this.canvas.addEventListener("pointerdown", (event) => this.#begin(event));
     this.canvas.addEventListener("pointermove", (event) => this.#follow(event));
     this.canvas.addEventListener("pointerup", () => this.#end());
@@ -197,6 +203,8 @@ export class Parallel {
   #frame(context, colour) {
     context.font = "12px sans-serif";
     context.textAlign = "center";
+    const room = (this.width - 2 * SIDE) / Math.max(1, this.axes.length - 1) / LETTER_WIDTH;
+    const [most, mostOfTitle] = [1, 2].map((times) => Math.max(5, Math.floor(times * room)));
     const isFocused = document.activeElement === this.canvas;
     this.axes.forEach((axis, index) => {
       const x = this.#x(index);
@@ -208,14 +216,18 @@ export class Parallel {
       context.lineTo(x, HEIGHT - BOTTOM);
       context.stroke();
       context.fillStyle = colour("--ink");
-      context.fillText(shortened(axis.column.title, 16), x, index % 2 ? 12 : 28);
+      context.fillText(
+        shortened(axis.column.title, Math.min(16, mostOfTitle)),
+        x,
+        index % 2 ? 12 : 28,
+      );
       context.lineWidth = 3;
       context.strokeStyle = colour("--ground");
       context.fillStyle = colour("--soft");
       for (const [value, label] of axis.labels) {
         const y = this.#y(axis.place(value)) + 4;
-        context.strokeText(shortened(label, 14), x, y);
-        context.fillText(shortened(label, 14), x, y);
+        context.strokeText(shortened(label, Math.min(14, most)), x, y);
+        context.fillText(shortened(label, Math.min(14, most)), x, y);
       }
       context.lineWidth = 1;
       if (this.brush?.index === index) {

@@ -2,6 +2,9 @@
 
 import { svg } from "./elements.js";
 
+/** How wide what is drawn for paper is: there, text is read at about the size it is written in. */
+export const PAPER_WIDTH = 720;
+
 function short(value) {
   return Number(value.toFixed(2));
 }

@@ -3,7 +3,7 @@
 
 import { ticks } from "./chart.js";
 import { html, svg } from "./elements.js";
-import { Pen } from "./pen.js";
+import { PAPER_WIDTH, Pen } from "./pen.js";
 import { labels, layout } from "./scatter_layout.js";
 import { number, significant } from "./words.js";
 
@@ -41,9 +41,14 @@ export class Scatter {
       () => this.given && this.draw(),
     );
     addEventListener("beforeprint", () => {
-      if (this.given) this.printed.replaceChildren(this.whole(this.printed));
+      if (!this.given) return;
+      this.drawn = this.#laidOut(PAPER_WIDTH);
+      this.printed.replaceChildren(this.whole(this.printed));
     });
-    addEventListener("afterprint", () => this.printed.replaceChildren());
+    addEventListener("afterprint", () => {
+      this.printed.replaceChildren();
+      if (this.given) this.draw();
+    });
   }
 
   /** `chosen` models are drawn; the others are faded. */
@@ -53,10 +58,14 @@ export class Scatter {
     this.draw();
   }
 
-  draw() {
+  #laidOut(width) {
     const { data, view, order } = this.given;
+    return layout(data, view, order, width);
+  }
+
+  draw() {
     const width = this.frame.clientWidth || 900;
-    this.drawn = layout(data, view, order, width);
+    this.drawn = this.#laidOut(width);
     const { height } = this.drawn.box;
     for (const layer of [this.under, this.over]) {
       layer.setAttribute("viewBox", `0 0 ${width} ${height}`);

@@ -4,6 +4,8 @@ import { html } from "./elements.js";
 
 const BEYOND = 12;
 const PRINTED = 300;
+/** Columns that an upright sheet of paper has room for. */
+const MOST_UPRIGHT = 13;
 
 /** Shows `rows` (anything) under `columns`: {id, title, hint, figure, heading, cell(row)}.
  *
@@ -22,15 +24,17 @@ export class Table {
     frame.replaceChildren(this.table);
     frame.addEventListener("scroll", () => this.#soon(), { passive: true });
     new ResizeObserver(() => this.#soon()).observe(frame);
-    addEventListener("beforeprint", () => this.#draw(true));
-    addEventListener("afterprint", () => this.#draw());
+    addEventListener("beforeprint", () => this.#print(true));
+    addEventListener("afterprint", () => this.#print(false));
   }
 
   show({ columns, rows, pinned = [], sorted }) {
     this.columns = columns;
     this.rows = rows;
     this.pinned = pinned;
-    this.#drawHead(sorted);
+    this.sorted = sorted;
+    this.table.classList.toggle("broad", columns.length > MOST_UPRIGHT);
+    this.#drawHead();
     this.range = null;
     this.#draw();
   }
@@ -44,7 +48,15 @@ export class Table {
     });
   }
 
-  #drawHead(sorted) {
+  #print(whole) {
+    if (!this.rows) return;
+    this.#drawHead(whole);
+    this.range = null;
+    this.#draw(whole);
+  }
+
+  #drawHead(isPlain = false) {
+    const { sorted } = this;
     const focused = this.head.contains(document.activeElement) && document.activeElement.dataset.id;
     const heads = this.columns.map((column) => {
       const order =
@@ -58,7 +70,8 @@ export class Table {
       return html(
         "th",
         { scope: "col", class: column.figure && "figure", "aria-sort": order },
-        button,
+        // On the sheets that follow the first one, a head's buttons would be blank.
+        isPlain ? column.title : button,
       );
     });
     this.head.replaceChildren(html("tr", {}, heads));
