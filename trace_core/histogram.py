@@ -109,7 +109,8 @@ class Histogram:
 
     def select(self, tensors: list[int]) -> Histogram:
         """Return those of some tensors, given in rising order."""
-        chosen = np.isin(np.arange(self.filled.shape[1]), tensors)
+        chosen = np.zeros(self.filled.shape[1], bool)
+        chosen[tensors] = True
         kept = self._keep(np.repeat(np.tile(chosen, len(self.filled)), self.filled.ravel()))
         return replace(kept, filled=self.filled[:, tensors])
 

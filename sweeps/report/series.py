@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from math import isfinite
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,9 +83,9 @@ def band(steps: NDArray[np.int64], replicates: Sequence[NDArray[np.float64]]) ->
     middles = (steps[starts] + steps[last]) / 2
     return {
         "steps": [float(step) for step in middles],
-        "mean": _rounded(mean),
-        "low": _rounded(low),
-        "high": _rounded(high),
+        "mean": rounded(mean),
+        "low": rounded(low),
+        "high": rounded(high),
         "span": width,
     }
 
@@ -98,6 +99,17 @@ def _span_means(values: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArr
     return means
 
 
-def _rounded(values: NDArray[np.float64]) -> list[float | None]:
-    """Four significant figures: finer than a drawing shows, and a third of the bytes."""
-    return [float(f"{v:.4g}") if np.isfinite(v) else None for v in values]
+def rounded(values: NDArray[np.float64]) -> list[float | None]:
+    """Four significant figures, finer than a drawing shows and a third of the bytes; None for what
+    is not finite.
+    """
+    known = np.isfinite(values) & (values != 0)
+    digits = 3 - np.floor(np.log10(np.abs(values), where=known, out=np.zeros(len(values))))
+    # A whole number over a power of ten is the float that is written in as few digits.
+    power = 10.0 ** np.minimum(np.abs(digits), 300)
+    with np.errstate(all="ignore"):
+        short = np.where(
+            digits >= 0, np.rint(values * power) / power, np.rint(values / power) * power
+        )
+    short = np.where(known, short, values)
+    return [value if isfinite(value) else None for value in short.tolist()]
