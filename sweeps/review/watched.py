@@ -162,6 +162,7 @@ class Watched:
                     "running": self.driven,
                     "trials": self.config.trials,
                     "counts": counts,
+                    "metric": self.config.metric_name,
                     "under_way": self._under_way() if self.driven else [],
                     "ranking": None if made is None else made.version,
                     "trouble": self._trouble,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from browsing import needs_browser
 from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Error as PlaywrightError
 from reviewing import HOSTILE, server
 
 from sweeps.decisions import stands
@@ -46,10 +48,13 @@ def open_page(browser: Browser, address: str) -> Iterator[Callable[[str], Page]]
 def eventually(page: Page, question: str, seconds: float = 20) -> Any:
     """What the page answers, once that is true; the content policy forbids waiting in the page."""
     until = time.monotonic() + seconds
-    while not (answer := page.evaluate(question)):
-        assert time.monotonic() < until, question
+    while time.monotonic() < until:
+        # A page that is loaded anew answers nothing meanwhile.
+        with contextlib.suppress(PlaywrightError):
+            if answer := page.evaluate(question):
+                return answer
         time.sleep(0.05)
-    return answer
+    raise AssertionError(question)
 
 
 def test_runs_are_found_as_one_types(open_page: Callable[..., Page]) -> None:

@@ -2,7 +2,9 @@
 // when there is a new ranking of what has ended.
 
 import { lineChart } from "./chart.js";
+import { showDialog } from "./dialog.js";
 import { html } from "./elements.js";
+import { depthPanel } from "./model_panel.js";
 import { count, significant } from "./words.js";
 
 const EVERY = 1500;
@@ -14,10 +16,9 @@ const KEPT = ["ranking", "settings", "quality", "alpha", "decision"];
 /** Follows a run: shows what is under way; when there is another ranking, calls `whenRanked(document,
  * sections)` with the page anew and those of its sections that were put into this one; and loads the page again when the sweep begins or ends. */
 export class Live {
-  constructor(review, { whenRanked, whenOpened }) {
+  constructor(review, whenRanked) {
     this.review = review;
     this.whenRanked = whenRanked;
-    this.whenOpened = whenOpened;
     this.started = new Promise((settle) => {
       this.settle = settle;
     });
@@ -56,7 +57,7 @@ export class Live {
     this.settle(found.running);
     if (!found.running) return;
     if (!this.element.isConnected) document.querySelector("main").prepend(this.element);
-    this.element.replaceChildren(...underWay(found, this.whenOpened));
+    this.element.replaceChildren(...underWay(found, this.review));
     if (this.ranking !== found.ranking) {
       const first = this.ranking === undefined;
       this.ranking = found.ranking;
@@ -104,7 +105,7 @@ function replaceSections(page) {
   return put;
 }
 
-function underWay({ trials, counts, under_way: trainings, trouble }, whenOpened) {
+function underWay({ trials, counts, metric, under_way: trainings, trouble }, review) {
   const done = counts.complete + counts.pruned + counts.failed;
   const parts = [`${done} of ${count(trials, "trial")} ended`];
   for (const state of ["running", "pruned", "failed"]) {
@@ -127,12 +128,12 @@ function underWay({ trials, counts, under_way: trainings, trouble }, whenOpened)
     html(
       "div",
       { class: "trainings" },
-      trainings.map((each) => training(each, whenOpened)),
+      trainings.map((each) => training(each, metric, review)),
     ),
   ].filter(Boolean);
 }
 
-function training(each, whenOpened) {
+function training(each, metric, review) {
   const name = `${each.architecture} · ${each.init}`;
   const settings = Object.entries(each.settings)
     .map(
@@ -184,16 +185,27 @@ function training(each, whenOpened) {
       { class: "curves" },
       ...[
         chart("Training loss", each.train_loss),
-        chart("Validation metric", each.metric),
+        chart(`Validation ${metric.replaceAll("_", " ")}`, each.metric),
         chart("Change rate", each.change_rate, true),
       ].filter(Boolean),
     ),
-    each.change_rate && whenOpened
+    each.change_rate
       ? html(
           "button",
-          { type: "button", onclick: () => whenOpened(each.model_id, name) },
+          { type: "button", onclick: () => openTraining(review, each.model_id, name, metric) },
           "See it in depth",
         )
       : null,
   );
+}
+
+/** Shows a model that is still trained as those that are ranked can be shown. */
+async function openTraining(review, id, name, metric) {
+  let content;
+  try {
+    content = depthPanel(await review.details(id), name, { label: metric.replaceAll("_", " ") });
+  } catch (error) {
+    content = [html("p", { class: "bad" }, error.message)];
+  }
+  showDialog(name, [], content);
 }

@@ -5,11 +5,11 @@ import { drawAlpha } from "./alpha_chart.js";
 import { compare, rankingColumns, SHOWN } from "./columns.js";
 import { controls, kindsOf } from "./controls.js";
 import { components, goodness, unpacked } from "./data.js";
-import { html } from "./elements.js";
+import { showDialog } from "./dialog.js";
 import { below, chartButtons, fileName, tableButtons } from "./exporting.js";
 import { matcher } from "./find.js";
 import { Live } from "./live.js";
-import { depthPanel, modelPanel } from "./model_panel.js";
+import { modelPanel } from "./model_panel.js";
 import { Parallel } from "./parallel.js";
 import { paretoFront, ranked, scoresAt } from "./ranking.js";
 import { DecisionForm, Review } from "./review.js";
@@ -58,7 +58,6 @@ class Page {
   constructor(data, review) {
     this.review = review;
     this.view = new View({ ...data.view, columns: SHOWN });
-    this.dialog = document.getElementById("model");
     this.#take(data);
     this.#readAddress();
     addEventListener("hashchange", () => this.#readAddress());
@@ -133,7 +132,6 @@ class Page {
       whenSorted: (id) =>
         this.view.change({ sort: id, descending: this.view.sort === id && !this.view.descending }),
     });
-    this.dialog.addEventListener("close", () => this.opened?.focus());
     const parallel = document.getElementById("parallel");
     this.parallel = parallel && new Parallel(parallel, this.view);
     const scatter = document.getElementById("scatter");
@@ -250,71 +248,33 @@ class Page {
   }
 
   open(model) {
-    const { models } = this.data;
+    const { models, details } = this.data;
     const id = models.model_id[model];
     const isBase = this.view.baseline === id;
-    const then = (act) => () => {
-      this.dialog.close();
-      act();
-    };
-    const button = (text, act) => html("button", { type: "button", onclick: then(act) }, text);
-    const show = () =>
-      this.#showDialog(
-        models.name[model],
-        [
-          button(
-            isBase ? "No longer compare with this one" : "Compare the others with this one",
-            () => this.view.change({ baseline: isBase ? "" : id }),
-          ),
-          this.decision && button("Decide for this one", () => this.decision.choose(id)),
-        ].filter(Boolean),
-        modelPanel(this.data, this.view, this.order, model),
-      );
-    this.opened = document.activeElement;
-    show();
-    const lacking = [id, this.view.baseline].filter((each) => each && !this.data.details[each]);
-    if (this.review && lacking.length) this.#fetch(lacking, show);
-  }
-
-  /** Open a model that is not in the ranking: one that is still trained. */
-  async openUnderWay(id, name) {
-    this.opened = document.activeElement;
-    try {
-      const found = await this.review.details(id);
-      this.#showDialog(name, [], depthPanel(found, name, this.data.metric));
-    } catch (error) {
-      this.#showDialog(name, [], [html("p", { class: "bad" }, error.message)]);
+    const actions = [
+      {
+        text: isBase ? "No longer compare with this one" : "Compare the others with this one",
+        act: () => this.view.change({ baseline: isBase ? "" : id }),
+      },
+    ];
+    if (this.decision) {
+      actions.push({ text: "Decide for this one", act: () => this.decision.choose(id) });
     }
+    const show = () =>
+      showDialog(models.name[model], actions, modelPanel(this.data, this.view, this.order, model));
+    const isShown = show();
+    const lacking = [id, this.view.baseline].filter((each) => each && !details[each]);
+    if (this.review && lacking.length) this.#fetch(lacking, () => isShown() && show());
   }
 
-  async #fetch(ids, show) {
-    const shown = this.dialog.firstChild;
+  async #fetch(ids, then) {
     try {
       for (const id of ids) this.data.details[id] = await this.review.details(id);
     } catch {
       // The panel says that the curves aren't there.
       return;
     }
-    if (this.dialog.open && this.dialog.firstChild === shown) show();
-  }
-
-  #showDialog(title, buttons, content) {
-    this.dialog.replaceChildren(
-      html(
-        "div",
-        { class: "dialog-head" },
-        html("h2", { id: "model-title" }, title),
-        html(
-          "span",
-          { class: "dialog-buttons" },
-          ...buttons,
-          html("button", { type: "button", onclick: () => this.dialog.close() }, "Close"),
-        ),
-      ),
-      ...content,
-    );
-    if (!this.dialog.open) this.dialog.showModal();
-    this.dialog.scrollTop = 0;
+    then();
   }
 }
 
@@ -345,13 +305,10 @@ async function start() {
 
 /** What the review server adds: a decision, or what is under way. */
 async function follow(review, page) {
-  const live = new Live(review, {
-    whenRanked: async (fresh, sections) => {
-      if (!page) return;
-      page.renew(await dataOf(fresh));
-      for (const section of sections) addSaving(section);
-    },
-    whenOpened: page && ((id, name) => page.openUnderWay(id, name)),
+  const live = new Live(review, async (fresh, sections) => {
+    if (!page) return;
+    page.renew(await dataOf(fresh));
+    for (const section of sections) addSaving(section);
   });
   if (!page || (await live.started)) return;
   page.decision = new DecisionForm(review, page.data);
