@@ -23,8 +23,10 @@ from sweeps.review.errors import ReviewError
 
 COOKIE = "tracerank"
 SHORTEST_TOKEN = 16
-LONGEST_BODY = 100_000
-"""Bytes that a request may have: a decision has two texts of 10,000 characters at most."""
+LONGEST_BODY = 1_000_000
+"""Bytes that a request may have: a decision has two texts of 10,000 characters, of 12 bytes at most
+as JSON writes them.
+"""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -15,6 +15,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from sweeps import decisions
 from sweeps.decisions import MOST_TEXT, ChangedRankingError, Decision, DecisionError
@@ -31,6 +33,10 @@ Model = Annotated[str, Path(description="The id of a model.", min_length=1)]
 Tag = Annotated[str | None, Header(description="The tag of the answer that the asker has.")]
 
 
+_SOMETHING = r"\S"
+"""Texts that are more than spaces."""
+
+
 class Problem(BaseModel):
     """Why there is no answer."""
 
@@ -41,8 +47,8 @@ class Choice(BaseModel):
     """A decision to be recorded; ``ranking`` is the fingerprint of the ranking it is made from."""
 
     model_id: str = Field(min_length=1, max_length=100)
-    reviewer: str = Field(min_length=1, max_length=MOST_TEXT)
-    reason: str = Field(min_length=1, max_length=MOST_TEXT)
+    reviewer: str = Field(pattern=_SOMETHING, max_length=MOST_TEXT)
+    reason: str = Field(pattern=_SOMETHING, max_length=MOST_TEXT)
     ranking: str = Field(pattern="^[0-9a-f]{64}$")
 
 
@@ -66,7 +72,7 @@ def build_app(runs: Runs, host: str, token: str | None = None) -> Access:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        responses=_problems(*([401, 403] if token else [403])),
+        responses=_problems(*([401] if token else []), 403, 405, 422),
     )
     access = Access(app, host, token)
     _add_errors(app)
@@ -102,6 +108,14 @@ def _add_errors(app: FastAPI) -> None:
     async def trouble(request: Request, error: Exception) -> Response:
         return answer(request, 503 if isinstance(error, ConnectionError) else 500, error)
 
+    async def unanswered(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        found = answer(request, error.status_code, error.detail)
+        if error.status_code == 405:
+            found.headers["allow"] = ", ".join(sorted(_methods(app, request)))
+        return found
+
+    app.add_exception_handler(HTTPException, unanswered)
     app.add_exception_handler(RequestValidationError, invalid)
     for kind in TROUBLE:
         app.add_exception_handler(kind, trouble)
@@ -109,6 +123,16 @@ def _add_errors(app: FastAPI) -> None:
         app.add_exception_handler(absent, missing)
     app.add_exception_handler(DecisionError, refused)
     app.add_exception_handler(ChangedRankingError, changed)
+
+
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """The methods that a path can be asked by, of which each may have a route of its own."""
+    return {
+        method
+        for route in app.routes
+        if isinstance(route, Route) and route.path_regex.match(request.url.path)
+        for method in route.methods or ()
+    }
 
 
 def _tagged(told: Told, tag: str | None) -> Response:
@@ -144,7 +168,7 @@ def _add_interface(app: FastAPI, runs: Runs) -> None:
         told = watched.live() if watched.is_fresh() else await run_in_threadpool(watched.live)
         return _tagged(told, if_none_match)
 
-    @app.get("/api/runs/{run}/ranking", responses=_problems(404, 422))
+    @app.get("/api/runs/{run}/ranking", responses=_problems(404))
     def ranking(run: Run) -> dict[str, Any]:
         """The ranking that was reported (``ranking.json``) and its ``fingerprint``."""
         found = decisions.read_ranking(runs.watched(run).run)
@@ -173,7 +197,7 @@ def _compared(runs: Runs, a: str, b: str) -> Comparison:
 
 
 def _add_decisions(app: FastAPI, runs: Runs) -> None:
-    @app.get("/api/runs/{run}/decisions", responses=_problems(404, 422))
+    @app.get("/api/runs/{run}/decisions", responses=_problems(404))
     def list_decisions(run: Run) -> Decisions:
         """What was decided."""
         directory = runs.watched(run).run
@@ -184,7 +208,9 @@ def _add_decisions(app: FastAPI, runs: Runs) -> None:
             stands = False
         return Decisions(decisions=every, stands=stands)
 
-    @app.post("/api/runs/{run}/decisions", status_code=201, responses=_problems(404, 409, 422))
+    @app.post(
+        "/api/runs/{run}/decisions", status_code=201, responses=_problems(400, 404, 409, 411, 413)
+    )
     def decide(run: Run, choice: Choice) -> Decision:
         """Record a decision from the ranking as it was reported; 409 if that is not the one that
         the reviewer has seen, or the sweep is still going on.

@@ -35,10 +35,11 @@ class Comparison:
     ``differences`` are keys of the configuration with both values; ``obstacles`` say why figures
     aren't of a kind. ``leaders`` has the first model of each, ``difference`` how much higher the
     second sweep's scores, with its 95% interval (None without replicates, or where scores aren't of
-    a kind). ``architectures`` has the best of each, ``shared`` the models that both ranked.
+    a kind). ``architectures`` has the best of each, ``shared`` the models that both ranked;
+    ``metrics`` are the names of the two metrics.
     """
 
-    metric: tuple[str, str]
+    metrics: list[str]
     obstacles: list[str]
     differences: list[dict[str, Any]]
     figures: list[dict[str, Any]]
@@ -57,7 +58,7 @@ def compare(a: Results, b: Results) -> Comparison:
     leaders = [_row(frame.iloc[0]) if len(frame) else None for frame in frames]
     shared = _shared(*frames)
     return Comparison(
-        metric=(a.ranking.metric.name, b.ranking.metric.name),
+        metrics=[a.ranking.metric.name, b.ranking.metric.name],
         obstacles=obstacles,
         differences=[
             {"key": key, "a": settings[0].get(key, ""), "b": settings[1].get(key, "")}

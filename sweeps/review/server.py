@@ -65,7 +65,7 @@ def serve(
     url = f"{scheme}://{shown}:{port}/"
     config = uvicorn.Config(
         build_app(runs, host, token),
-        log_level="warning",
+        log_level="error",
         access_log=False,
         server_header=False,
         lifespan="off",
