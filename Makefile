@@ -1,6 +1,6 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test test-fast check format bench bench-peers page-tools validity validity-quick lock browser database clean
+.PHONY: help setup sweep review test test-fast check format bench bench-peers page-tools validity validity-quick lock browser database clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
@@ -24,6 +24,10 @@ setup: .venv/.ready  ## make .venv and install what the lock pins
 
 sweep: setup  ## sweep CONFIG (default examples/digits.yaml), then write the ranking report
 	$(BIN)/tracerank run $(CONFIG)
+
+review: setup  ## serve the runs in runs/ for review
+	@mkdir -p runs
+	$(BIN)/tracerank review runs
 
 test: setup browser database page-tools  ## run every test
 	$(BIN)/python -m pytest

@@ -26,6 +26,7 @@ from sweeps import records
 from sweeps.candidate import Candidate, Training
 from sweeps.conductor import Conductor, Progress
 from sweeps.config import SweepConfig
+from sweeps.kept_scores import KeptScores
 from sweeps.objectives import Objectives
 from sweeps.records import EARLIER
 from sweeps.run_directory import RunDirectory
@@ -87,7 +88,7 @@ def _row(folder: Path, trained: RunDirectory, sampler: str, storage: str, trials
         config=config,
         workers=1,
         trials=0,
-        objectives=Objectives(run, config, []),
+        objectives=Objectives(KeptScores(run, config.ranking), config, []),
         progress=Progress(trials),
     )
     alone = _alone(folder, sampler, storage, config)
@@ -150,7 +151,7 @@ def _candidates(config: SweepConfig) -> list[Candidate]:
 
 def _values(run: RunDirectory, config: SweepConfig) -> dict[tuple[str, str], list[float]]:
     """What Optuna alone is told: the values of each model, by architecture and initialisation."""
-    objectives = Objectives(run, config, [])
+    objectives = Objectives(KeptScores(run, config.ranking), config, [])
     found = {}
     for candidate in _candidates(config):
         record = records.load(run, Training(candidate, 0).training_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import click
 if TYPE_CHECKING:
     from sweeps.handle import Sweep
 
+_STDOUT = "tracerank.stdout"
 DONE, FAILED, USAGE, STOPPED, NOT_FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
@@ -69,7 +71,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         ctx.obj = []
         try:
-            with _stdout_to_stderr():
+            with _stdout_to_stderr() as ctx.meta[_STDOUT]:
                 return self._invoke(ctx)
         finally:
             for answer in ctx.obj:
@@ -79,10 +81,11 @@ class _Group(click.Group):
         from search_spaces import SpaceError
         from sweeps.config_messages import ConfigError
         from sweeps.decisions import DecisionError
+        from sweeps.review.errors import ReviewError
         from sweeps.run_directory import RunDirectoryError
         from trace_core import TraceError
 
-        told = (ConfigError, DecisionError, RunDirectoryError, SpaceError, TraceError)
+        told = (ConfigError, DecisionError, ReviewError, RunDirectoryError, SpaceError, TraceError)
         try:
             return super().invoke(ctx)
         except (*told, FileExistsError) as error:
@@ -98,13 +101,14 @@ class _Group(click.Group):
 
 
 @contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
+def _stdout_to_stderr() -> Iterator[int]:
+    """Gives the descriptor of the real stdout."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            yield
+            yield kept
     finally:
         os.dup2(kept, 1)
         os.close(kept)
@@ -113,6 +117,11 @@ def _stdout_to_stderr() -> Iterator[None]:
 def _answer(text: object) -> None:
     """What the command has for stdout."""
     click.get_current_context().obj.append(text)
+
+
+def _answer_now(text: str) -> None:
+    """The same for a command that goes on after it."""
+    os.write(click.get_current_context().meta[_STDOUT], f"{text}\n".encode())
 
 
 def _stop(message: str, code: int) -> NoReturn:
@@ -276,6 +285,50 @@ def decide(
             "look at the report again, and decide anew",
             FAILED,
         )
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path), default="runs")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8631, show_default=True, help="0: any free."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="A file with the token that must be given; needed where other machines reach the address.",
+)
+@click.option(
+    "--tls",
+    nargs=2,
+    metavar="CERTIFICATE KEY",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Answer by HTTPS, with these PEM files.",
+)
+@as_json
+def review(
+    folder: Path,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    tls: tuple[Path, Path] | None,
+    as_json: bool,
+) -> None:
+    """Serve the runs in DIR (default: runs), finished and running, for review and decision.
+
+    Its address is written to stdout once it answers. Ctrl-C ends it.
+    """
+    from sweeps.review.server import serve
+
+    def ready(url: str) -> None:
+        _answer_now(json.dumps({"url": url}) if as_json else url)
+        click.echo(f"Reviewing the runs in {folder}; open {url} (Ctrl-C ends it)", err=True)
+
+    def stopped(*_: object) -> None:
+        _stop("stopped", STOPPED)
+
+    signal.signal(signal.SIGTERM, stopped)
+    serve(folder, ready, host=host, port=port, token_file=token_file, certificate=tls)
 
 
 def _sweep(make: Callable[[], Sweep], as_json: bool) -> None:

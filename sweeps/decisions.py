@@ -8,7 +8,6 @@ their order, ranks and figures, α, and who was left out and why. Decisions foll
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import shlex
 from collections.abc import Mapping
@@ -17,16 +16,21 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
+from sweeps.ranking import fingerprint
+from sweeps.records import printable
 from sweeps.run_directory import RunDirectory, resume_command, write_json
 
 SCHEMA = 1
-_HASHED = ("schema", "alpha", "alpha_source", "reading", "models", "excluded")
 MOST_TEXT = 10_000
 """Characters of a reason, or of a reviewer's name."""
 
 
 class DecisionError(ValueError):
     """A decision that can't be recorded, or records that can't be read."""
+
+
+class ChangedRankingError(DecisionError):
+    """A decision from a ranking that is no longer the one reported."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,6 @@ class Decision:
     ranking: str
 
 
-def ranking_hash(ranking: Mapping[str, Any]) -> str:
-    """SHA-256 of what ``ranking.json`` says of the models, in hexadecimal.
-
-    Warnings and the validity panel are not in it: their words may change with a version.
-    """
-    kept = {name: ranking[name] for name in _HASHED}
-    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def read_ranking(run: RunDirectory) -> dict[str, Any]:
     """The ranking that was reported.
 
@@ -59,7 +53,7 @@ def read_ranking(run: RunDirectory) -> dict[str, Any]:
     path = run.report / "ranking.json"
     try:
         ranking = json.loads(path.read_text(encoding="utf-8"))
-        ranking_hash(ranking)
+        fingerprint(ranking)
         float(ranking["alpha"])
         for row in (*ranking["models"], *ranking["excluded"]):
             str.strip(row["model_id"])
@@ -98,18 +92,29 @@ def decisions(run: RunDirectory) -> list[Decision]:
         ) from None
 
 
-def decide(run: RunDirectory, model_id: str, reviewer: str, reason: str) -> Decision:
+def decide(
+    run: RunDirectory, model_id: str, reviewer: str, reason: str, seen: str | None = None
+) -> Decision:
     """Record that ``reviewer`` chose a model from the ranking as it was last reported.
 
-    Raises DecisionError where the model isn't ranked, a text is empty or too long, or a file is
-    damaged; FileNotFoundError if nothing was ranked yet.
+    Raises DecisionError where the model isn't ranked, a text is empty, too long or not to be
+    written as UTF-8, or a file is damaged; FileNotFoundError if nothing was ranked yet;
+    ChangedRankingError if the fingerprint of the ranking that the reviewer has ``seen`` is given
+    and it is another one by now.
     """
     for name, text in (("reviewer", reviewer), ("reason", reason)):
         if not text.strip():
             raise DecisionError(f"{name}: is empty; a decision names who decided, and why")
         if len(text) > MOST_TEXT:
             raise DecisionError(f"{name}: has {len(text):,} characters; the most is {MOST_TEXT:,}")
+        if printable(text) != text:
+            raise DecisionError(f"{name}: has half of a surrogate pair, which is no character")
     ranking = read_ranking(run)
+    if seen is not None and seen != fingerprint(ranking):
+        raise ChangedRankingError(
+            "the ranking was reported anew since this page was opened: look at it again, and decide"
+            " then"
+        )
     _require_ranked(ranking, model_id)
     made = Decision(
         model_id=model_id,
@@ -117,7 +122,7 @@ def decide(run: RunDirectory, model_id: str, reviewer: str, reason: str) -> Deci
         reviewer=reviewer.strip(),
         reason=reason.strip(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        ranking=ranking_hash(ranking),
+        ranking=fingerprint(ranking),
     )
     with run.decisions.with_suffix(".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -138,7 +143,7 @@ def stands(run: RunDirectory) -> tuple[Decision, bool]:
             f"tracerank decide {shlex.quote(str(run.path))} "
             "--model ID --reviewer NAME --reason TEXT"
         )
-    return made[-1], made[-1].ranking == ranking_hash(read_ranking(run))
+    return made[-1], made[-1].ranking == fingerprint(read_ranking(run))
 
 
 def _require_ranked(ranking: Mapping[str, Any], model_id: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sweeps import records
 from sweeps.candidate import Training
 from sweeps.course import CheckpointError, Course
+from sweeps.live import Teller
 from sweeps.run_directory import RunDirectory
 from sweeps.stacking import ApartError, require_stackable
 from sweeps.together import StackedRun
@@ -44,6 +45,7 @@ class Group:
         self._run = RunDirectory(run)
         self._trainings = dict(zip(training_ids, trainings, strict=True))
         self._log = Tail()
+        self._teller = Teller(self._run)
         self._apart: str | None = "" if len(trainings) == 1 else None
         """Why they are trained one by one; None while they aren't."""
         self._together: StackedRun | None = None
@@ -60,6 +62,7 @@ class Group:
             )
             if self._reports or time.monotonic() >= deadline:
                 break
+        self._tell()
         return self.ended
 
     def report(self) -> dict[str, Any] | None:
@@ -71,6 +74,17 @@ class Group:
         for progress in (self._together, self._worker):
             if progress is not None:
                 progress.save()
+        self._teller.forget()
+
+    def _tell(self) -> None:
+        """Tell whoever watches what is under way, or that nothing is any more."""
+        if self._together is not None:
+            self._teller.tell(self._trial, self._trainings, self._together)
+        elif self._worker is not None and self._worker.progress is not None:
+            name = self._worker.training_id
+            self._teller.tell(self._trial, {name: self._trainings[name]}, self._worker.progress)
+        else:
+            self._teller.forget()
 
     # ---- as one
 

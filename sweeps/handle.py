@@ -98,11 +98,13 @@ class Sweep:
         RunDirectoryError while the study holds no trial, ValueError for another α.
         """
         from sweeps.results import rank_run
+        from sweeps.selection import read_trials
 
-        states = [(trial.number, trial.state) for trial in self._read()]
+        trials = read_trials(self._run, self.config)
+        states = [(trial.number, trial.state) for trial in trials]
         key = (alpha, states, self._run.configuration.read_bytes())
         if self._kept is None or self._kept[0] != key:
-            self._kept = key, rank_run(self._run, alpha)
+            self._kept = key, rank_run(self._run, alpha, trials=trials or None)
         return self._kept[1]
 
     def report(self, alpha: float | str | None = None) -> Path:

@@ -6,14 +6,20 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig
+from sweeps.kept_scores import KeptScores
 from sweeps.records import TrainingRecord
-from sweeps.run_directory import RunDirectory
-from sweeps.scoring import score
-from trace_core import Trace, TraceError
+from sweeps.scoring import of_record
+from trace_core import TraceError
+
+_SCORED = (
+    *("stability", "explainability", "metric"),
+    *("article_change_rate", "article_explainability"),
+)
+"""What values are made of."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,14 @@ class Objectives:
     floor against the best of all.
     """
 
-    def __init__(self, run: RunDirectory, config: SweepConfig, seen: Iterable[tuple[str, float]]):
-        self._run = run
+    def __init__(
+        self, scores: KeptScores, config: SweepConfig, seen: Iterable[tuple[str, float]]
+    ) -> None:
+        self._scores = scores
         self._config = config
         self._sign = 1.0 if config.metric_direction == "maximize" else -1.0
         self.best: tuple[str, float] | None = None
-        self._scored: dict[str, dict[str, Any]] = {}
+        self._scored: dict[str, dict[str, float]] = {}
         for model_id, metric in seen:
             self._note(model_id, metric)
 
@@ -73,8 +81,8 @@ class Objectives:
     def _row(self, record: TrainingRecord, alpha: float) -> dict[str, float]:
         row = self._scored.get(record.training_id)
         if row is None:
-            trace = Trace.load(self._run.trace(record.training_id))
-            row = score(record, trace, self._config)
+            figures = of_record(record) | self._scores.of(record.training_id).row()
+            row = {name: float(figures[name]) for name in _SCORED}
             self._scored[record.training_id] = row
         fixed = self._config.ranking.alpha
         weight = fixed if isinstance(fixed, float) else 0.5

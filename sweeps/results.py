@@ -5,7 +5,9 @@ retrained.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ import pandas as pd
 from sweeps import records
 from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig, load_config
+from sweeps.kept_scores import KeptScores, replicate_table
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
-from sweeps.report import ModelTraces, write_report
+from sweeps.records import TrainingRecord
+from sweeps.report import WHOLE, Depth, Facts, ModelTraces, build_facts, write_report
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
-from sweeps.scoring import replicate_table
 from sweeps.selection import StudyTrial, read_trials, setting_importances
 from sweeps.validity import Assessment, assess_ranking
 from trace_core import Trace
@@ -31,49 +34,66 @@ _PRECEDENCE = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
 class Results:
     """The ranking of a run directory, with what it was made from.
 
-    ``validity`` says what the ranking tells about performance on held-out data. ``models`` has one
-    row per distinct model, ``replicates`` one per finished training, ``ledger`` one per trial.
+    ``models`` has one row per distinct model, ``replicates`` one per finished training, ``ledger``
+    one per trial.
+    ``scores`` and ``ended`` (by the training's id) are what these come from.
     """
 
     config: SweepConfig
     ranking: Ranking
-    validity: Assessment
     models: pd.DataFrame
     replicates: pd.DataFrame
     ledger: pd.DataFrame
+    scores: KeptScores
+    ended: Mapping[str, TrainingRecord | None]
+
+    @cached_property
+    def validity(self) -> Assessment:
+        """What the ranking tells about performance on held-out data; computed when asked for."""
+        seed = self.config.sampler.seed
+        return assess_ranking(self.ranking, self.models, self.replicates, seed)
 
 
-def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
-    """Rank the models of a run directory at the configured α, or at ``alpha``.
+def rank_run(
+    run: RunDirectory,
+    alpha: float | str | None = None,
+    *,
+    trials: list[StudyTrial] | None = None,
+    scores: KeptScores | None = None,
+) -> Results:
+    """Rank the models of a run directory at the configured α, or at ``alpha``: of all its trials,
+    or of those given, with the scores that are known already.
 
     Raises RunDirectoryError if the study holds no trial, or a file of a complete trial is missing
     or damaged; TraceError if a trace is.
     """
     config = load_config(run.configuration)
-    trials = read_trials(run, config)
-    if not trials:
-        raise RunDirectoryError(
-            f"{run.path}: its study holds no trial; begin it with: {resume_command(run.path)}"
-        )
+    if trials is None:
+        trials = read_trials(run, config)
+        if not trials:
+            raise RunDirectoryError(
+                f"{run.path}: its study holds no trial; begin it with: {resume_command(run.path)}"
+            )
     ledger = ledger_table(trials, config.objective_names())
     models = _model_table(run, config, trials)
     complete = models[models["state"] == "COMPLETE"]
     trainings: dict[str, list[str]] = dict(
         zip(complete["model_id"], complete["trainings"], strict=True)
     )
-    replicates = replicate_table(run, config, trainings, _common_span(run, trainings))
+    ended = {one: records.load(run, one) for ids in trainings.values() for one in ids}
+    scores = KeptScores(run, config.ranking) if scores is None else scores
+    replicates = replicate_table(run, scores, trainings, ended, _common_span(ended))
     ranking = rank(
         models,
         replicates,
-        metric=_metric(run, config, trainings),
+        metric=_metric(config, ended),
         replicates_expected=config.replicates,
         alpha=config.ranking.alpha if alpha is None else alpha,
         floor=config.ranking.floor,
         seed=config.sampler.seed,
         trials=counts(ledger),
     )
-    validity = assess_ranking(ranking, models, replicates, config.sampler.seed)
-    return Results(config, ranking, validity, models, replicates, ledger)
+    return Results(config, ranking, models, replicates, ledger, scores, ended)
 
 
 def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
@@ -86,38 +106,65 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
 def write_results(run: RunDirectory, results: Results) -> Path:
     """Write ``report/`` and the ledger; returns the path of the page."""
     write_ledger(run, results.ledger)
-    known: dict[Any, Any] = results.models.set_index("model_id").to_dict("index")
+    results.scores.save()
     commands = {}
     if len(results.ranking.frame):
         winner = results.ranking.frame.iloc[0]["model_id"]
-        row = known[winner]
+        candidates = results.models.set_index("model_id")["candidate"]
         path = run.report / "winner.yaml"
-        write_atomically(path, results.config.winner(row["candidate"]).dump().encode())
+        write_atomically(path, results.config.winner(candidates[winner]).dump().encode())
         commands["train_winner"] = f"tracerank run {shlex.quote(str(path))}"
+    told = _told(run, results, commands)
+    return write_report(run.report, **told, validity=results.validity)
+
+
+def report_facts(run: RunDirectory, results: Results, depth: Depth = WHOLE) -> Facts:
+    """What a report of the results says, of which nothing is written."""
+    validity = results.validity if depth.searched else None
+    return build_facts(**_told(run, results, {}), validity=validity, depth=depth)
+
+
+def model_traces(run: RunDirectory, config: SweepConfig, trial: StudyTrial) -> ModelTraces:
+    """What is stored of the trainings of a COMPLETE trial's model.
+
+    Raises TraceError or RunDirectoryError where it is damaged or gone.
+    """
+    ended = {one: records.load(run, one) for one in trial.details["trainings"]}
+    candidate = Candidate.from_dict(trial.details["candidate"])
+    return _stored(run, ended, config.winner(candidate).dump())
+
+
+def _stored(
+    run: RunDirectory, ended: Mapping[str, TrainingRecord | None], configuration: str
+) -> ModelTraces:
+    return ModelTraces(
+        [Trace.load(run.trace(training_id)) for training_id in ended],
+        [record.history for record in ended.values() if record is not None],
+        configuration,
+    )
+
+
+def _told(run: RunDirectory, results: Results, commands: dict[str, str]) -> dict[str, Any]:
+    """What a report is made from."""
+    known: dict[Any, Any] = results.models.set_index("model_id").to_dict("index")
 
     def traces(model_id: str) -> ModelTraces:
-        ids = known[model_id]["trainings"]
-        stored = [records.load(run, training_id) for training_id in ids]
-        return ModelTraces(
-            [Trace.load(run.trace(training_id)) for training_id in ids],
-            [record.history for record in stored if record is not None],
-            results.config.winner(known[model_id]["candidate"]).dump(),
-        )
+        row = known[model_id]
+        configuration = results.config.winner(row["candidate"]).dump()
+        return _stored(run, {one: results.ended[one] for one in row["trainings"]}, configuration)
 
-    return write_report(
-        run.report,
-        ranking=results.ranking,
-        validity=results.validity,
-        config=results.config.resolved(),
-        metric=results.ranking.metric,
-        models=results.models,
-        replicates=results.replicates,
-        traces=traces,
-        failures=_failures(run, results.ledger),
-        environment=_environment(run),
-        commands=commands,
-        importances=setting_importances,
-    )
+    return {
+        "ranking": results.ranking,
+        "config": results.config.resolved(),
+        "metric": results.ranking.metric,
+        "models": results.models,
+        "replicates": results.replicates,
+        "traces": traces,
+        "failures": _failures(run, results.ledger),
+        "environment": _environment(run),
+        "commands": commands,
+        "importances": setting_importances,
+    }
 
 
 def _environment(run: RunDirectory) -> dict[str, Any]:
@@ -162,16 +209,14 @@ def _model_table(run: RunDirectory, config: SweepConfig, trials: list[StudyTrial
     return pd.DataFrame(list(rows.values()), columns=None if rows else columns)
 
 
-def _common_span(run: RunDirectory, trainings: dict[str, list[str]]) -> int | None:
+def _common_span(ended: Mapping[str, TrainingRecord | None]) -> int | None:
     """Examples that every training saw, where they didn't all see the same number."""
-    loaded = (records.load(run, one) for ids in trainings.values() for one in ids)
-    seen = {record.examples for record in loaded if record is not None}
+    seen = {record.examples for record in ended.values() if record is not None}
     return min(seen) if len(seen) > 1 else None
 
 
-def _metric(run: RunDirectory, config: SweepConfig, trainings: dict[str, list[str]]) -> MetricInfo:
-    for training_id in (one for ids in trainings.values() for one in ids):
-        record = records.load(run, training_id)
+def _metric(config: SweepConfig, ended: Mapping[str, TrainingRecord | None]) -> MetricInfo:
+    for record in ended.values():
         if record is not None and record.baseline is not None:
             return MetricInfo(record.metric_name, record.direction, record.baseline)
     return MetricInfo(config.metric_name, config.metric_direction, float("nan"))

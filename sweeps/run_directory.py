@@ -7,15 +7,17 @@ that grows is the study's journal, which Optuna appends to with fsync.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from trace_core.durable import write_atomically
 
@@ -33,6 +35,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def resume_command(path: Path) -> str:
     """What to type to go on with the sweep in a run directory."""
     return f"tracerank resume {shlex.quote(str(path))}"
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the lock was got: whoever looks if it is free has it for a moment."""
+    for _ in range(10):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.02)
+    return False
 
 
 class RunDirectory:
@@ -70,6 +82,11 @@ class RunDirectory:
     def ledger(self) -> Path:
         """One row per trial, derived from the study."""
         return self.path / "trials.parquet"
+
+    @property
+    def scores(self) -> Path:
+        """The scores of the stored traces, which can be thrown away."""
+        return self.path / "scores.npz"
 
     @property
     def report(self) -> Path:
@@ -142,6 +159,11 @@ class RunDirectory:
         """State of an unfinished training, from which it continues."""
         return self.path / "checkpoints" / f"{training_id}.pt"
 
+    @property
+    def live(self) -> Path:
+        """The folder of what trainings under way have come to."""
+        return self.path / "live"
+
     @classmethod
     def existing(cls, path: Path | str) -> RunDirectory:
         """The run directory at ``path``.
@@ -160,7 +182,11 @@ class RunDirectory:
         return run
 
     def sweep_out(self) -> None:
-        """Remove the temporary files of writers that were killed; for the one driver."""
+        """Remove what writers that were killed left: temporary files, and trainings that seem under
+        way; for the one driver.
+        """
+        for path in self.live.glob("*"):
+            path.unlink(missing_ok=True)
         for folder in ("traces", "checkpoints", "report", "."):
             for path in (self.path / folder).glob(".*.*"):
                 if path.is_file():
@@ -187,15 +213,13 @@ class RunDirectory:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "driver.lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(file):
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
                 raise RunDirectoryError(
                     f"{self.path}: another sweep is running in it (process {holder}); "
                     "wait for it, or stop it first"
-                ) from None
+                )
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

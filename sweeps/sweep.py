@@ -20,6 +20,7 @@ from typing import Any
 from sweeps.conductor import Conductor, Progress
 from sweeps.config import SweepConfig
 from sweeps.earlier import gather
+from sweeps.kept_scores import KeptScores
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.loggers import Logbook
 from sweeps.objectives import Objectives
@@ -118,7 +119,8 @@ def drive(
             for trial in told
             if trial.state == "COMPLETE"
         ]
-        objectives = Objectives(run, config, seen)
+        scores = KeptScores(run, config.ranking)
+        objectives = Objectives(scores, config, seen)
         progress = Progress(
             target=config.trials,
             done=len(told),
@@ -156,6 +158,7 @@ def drive(
             trials = study.trials()
             table = ledger_table(trials, config.objective_names())
             write_ledger(run, table)
+            scores.save()
         if conductor.complete:
             # What a failed trial's other replicates left.
             shutil.rmtree(run.path / "checkpoints", ignore_errors=True)

@@ -51,11 +51,18 @@ class StackedRun(Clockwork):
         """Whether every step of the budget was taken, or none of the trainings can go on."""
         return super().finished or len(self.failed) == len(self._seeds)
 
+    @property
+    def histories(self) -> list[list[dict[str, Any]]]:
+        """The evaluations so far of each of the trainings."""
+        return [history.entries for history in self._histories]
+
+    def traces(self) -> list[Trace]:
+        """The trace so far of each of the trainings."""
+        return self._tracer.traces()
+
     def members(self) -> list[Member]:
         """Each of the trainings, once finished."""
-        ends = zip(
-            self._histories, self._tracer.traces(), self._stacked.outputs("test"), strict=True
-        )
+        ends = zip(self._histories, self.traces(), self._stacked.outputs("test"), strict=True)
         return [
             Member(
                 course=self.course,

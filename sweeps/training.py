@@ -141,9 +141,18 @@ class TrainingRun(Clockwork):
         """Number of elements of the model's parameters, tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    @property
+    def histories(self) -> list[list[dict[str, Any]]]:
+        """The evaluations so far of the one training."""
+        return [self.history]
+
     def trace(self) -> Trace:
         """The trace so far."""
         return self._tracer.trace()
+
+    def traces(self) -> list[Trace]:
+        """The trace so far of the one training."""
+        return [self.trace()]
 
     def evaluate(self, part: str) -> tuple[float, float]:
         """The metric and its standard error on ``validation`` or ``test``."""

@@ -62,7 +62,7 @@ class Worker:
     ) -> None:
         self._run = RunDirectory(run)
         self._training = Training.from_json(training)
-        self._training_id = training_id
+        self.training_id = training_id
         self._trial = trial
         self._runner = runner
         self._reports = reports
@@ -75,6 +75,11 @@ class Worker:
             self._log.write(f"trained apart from its other replicates: {apart}\n")
         self._started = time.monotonic()
         self.ended = False
+
+    @property
+    def progress(self) -> TrainingRun | None:
+        """The training under way; None before it began and after it ended."""
+        return self._progress
 
     def advance(self, seconds: float) -> bool:
         """Train for about ``seconds``, or to the end of an epoch that is to be reported; True once
@@ -139,9 +144,9 @@ class Worker:
             self._progress.save()
 
     def _begin(self) -> TrainingRun:
-        if self._training.training_id != self._training_id:
+        if self._training.training_id != self.training_id:
             raise TrainingError("the code of its model or task changed while the sweep ran")
-        checkpoint = self._run.checkpoint(self._training_id)
+        checkpoint = self._run.checkpoint(self.training_id)
         try:
             return TrainingRun(self._training, checkpoint)
         except CheckpointError as error:
@@ -157,7 +162,7 @@ class Worker:
             if not math.isfinite(value):
                 raise TrainingError(f"the {name} of task {task.name} is {value}")
         return TrainingRecord(
-            training_id=self._training_id,
+            training_id=self.training_id,
             model_id=self._training.candidate.model_id,
             seed=self._training.seed,
             state="COMPLETE",
@@ -179,7 +184,7 @@ class Worker:
     def _failed(self, reason: str) -> TrainingRecord:
         tail = self._log.text.strip().splitlines()[-LOG_LINES:]
         return TrainingRecord(
-            training_id=self._training_id,
+            training_id=self.training_id,
             model_id=self._training.candidate.model_id,
             seed=self._training.seed,
             state="FAILED",

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``, durably: whoever reads it sees all of the old bytes or all of
-    the new.
+def write_atomically(path: Path, data: bytes, *, durably: bool = True) -> None:
+    """Replace ``path`` by ``data``: whoever reads it sees all of the old bytes or all of the new,
+    and if ``durably`` after a crash of the machine too.
 
     Raises OSError if the folder can't be written; the temporary file is removed then.
     """
@@ -20,11 +20,14 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
+            if durably:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    if not durably:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

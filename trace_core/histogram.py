@@ -102,11 +102,6 @@ class Histogram:
     sums: Array
     """(entries,) float32: sum of their importance, good to 6e-8 of itself."""
 
-    def _owners(self) -> tuple[IntArray, IntArray]:
-        return np.divmod(
-            np.repeat(np.arange(self.filled.size), self.filled.ravel()), self.filled.shape[1]
-        )
-
     def _keep(self, entries: BoolArray | slice) -> Histogram:
         return replace(
             self, bins=self.bins[entries], counts=self.counts[entries], sums=self.sums[entries]
@@ -114,7 +109,9 @@ class Histogram:
 
     def select(self, tensors: list[int]) -> Histogram:
         """Return those of some tensors, given in rising order."""
-        kept = self._keep(np.isin(self._owners()[1], tensors))
+        chosen = np.zeros(self.filled.shape[1], bool)
+        chosen[tensors] = True
+        kept = self._keep(np.repeat(np.tile(chosen, len(self.filled)), self.filled.ravel()))
         return replace(kept, filled=self.filled[:, tensors])
 
     def window(self, start: int, stop: int) -> Histogram:
@@ -128,9 +125,12 @@ class Histogram:
 
     def pooled(self) -> Pooled:
         """Sum over the tensors."""
-        present, column = np.unique(self.bins, return_inverse=True)
+        present = np.flatnonzero(np.bincount(self.bins, minlength=BINS))
         shape = (len(self.observations), len(present))
-        cells = self._owners()[0] * len(present) + column
+        columns = np.zeros(BINS, np.int64)
+        columns[present] = np.arange(len(present))
+        starts = np.arange(len(self.observations)) * len(present)
+        cells = np.repeat(starts, self.filled.sum(axis=1)) + columns[self.bins]
 
         def dense(weights: Array) -> FloatArray:
             flat = np.bincount(cells, weights=weights, minlength=shape[0] * shape[1])

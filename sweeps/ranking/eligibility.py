@@ -5,12 +5,16 @@ all replicates finished, the validation metric above both the trivial predictor 
 own start with 95% confidence, and a fair part of the best model's skill.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, isnan, sqrt
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
+
+FloatArray = npt.NDArray[np.float64]
 
 STATES = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
 _CONFIDENCE = 0.95
@@ -73,13 +77,16 @@ def judge(
     """
     reasons: dict[str, str] = {}
     skill: dict[str, float] = {}
-    trainings = dict(tuple(replicates.groupby("model_id")))
-    nothing = replicates.iloc[:0]
+    names = dict.fromkeys((*components, "metric", "metric_start", "metric_error"))
+    columns = {name: replicates[name].to_numpy(dtype=np.float64) for name in names}
+    # As arrays: of each model a table of its own would take longer than all else.
+    places = replicates.groupby("model_id").indices
     for row in models.sort_values("model_id").itertuples():
         model_id = str(row.model_id)
-        finished = trainings.get(model_id, nothing)
+        own = places.get(model_id, np.zeros(0, np.intp))
+        finished = {name: column[own] for name, column in columns.items()}
         reason = (
-            _unfinished(str(row.state), row.reason, len(finished), replicates_expected)
+            _unfinished(str(row.state), row.reason, len(own), replicates_expected)
             or _not_finite(finished, components)
             or _not_learned(finished, metric)
         )
@@ -100,7 +107,7 @@ def judge(
     ]
 
 
-def confidence_bound(values: pd.Series, errors: pd.Series, sign: float) -> float:
+def confidence_bound(values: FloatArray, errors: FloatArray, sign: float) -> float:
     """The one-sided 95% bound of a metric's mean, on its worse side.
 
     The squared error is sd²/n over replicates plus the mean squared standard error of the
@@ -118,7 +125,7 @@ def confidence_bound(values: pd.Series, errors: pd.Series, sign: float) -> float
     """
     count = len(values)
     between = float(values.var(ddof=1)) / count if count > 1 else 0.0
-    total = between + float((errors.fillna(0.0) ** 2).mean())
+    total = between + float((np.where(np.isnan(errors), 0.0, errors) ** 2).mean())
     freedom = (count - 1) * (total / between) ** 2 if between > 0 else _NORMAL_FREEDOM
     quantile = float(stdtrit(min(freedom, _NORMAL_FREEDOM), _CONFIDENCE))
     return float(values.mean()) - sign * quantile * sqrt(total)
@@ -136,20 +143,21 @@ def _unfinished(state: str, why: object, finished: int, expected: int) -> str | 
     return None
 
 
-def _not_finite(finished: pd.DataFrame, components: tuple[str, ...]) -> str | None:
+def _not_finite(finished: Mapping[str, FloatArray], components: tuple[str, ...]) -> str | None:
     for column in (*components, "metric"):
-        bad = int((~np.isfinite(finished[column].to_numpy(dtype=float))).sum())
+        values = finished[column]
+        bad = len(values) - int(np.count_nonzero(np.isfinite(values)))
         if bad:
-            return f"{column} is not a finite number in {bad} of {len(finished)} replicates"
+            return f"{column} is not a finite number in {bad} of {len(values)} replicates"
     return None
 
 
-def _not_learned(finished: pd.DataFrame, metric: MetricInfo) -> str | None:
+def _not_learned(finished: Mapping[str, FloatArray], metric: MetricInfo) -> str | None:
     if not isfinite(metric.baseline):
         return f"the trivial baseline of {metric.name} is {metric.baseline}: nothing can beat it"
     reached = float(finished["metric"].mean())
     bound = confidence_bound(finished["metric"], finished["metric_error"], metric.sign)
-    start = float(finished["metric_start"].mean(skipna=False))
+    start = float(finished["metric_start"].mean())
     if isnan(start):
         return f"{metric.name} at step 0 is missing, so that nothing shows the model learned"
     side = "lower" if metric.sign > 0 else "upper"

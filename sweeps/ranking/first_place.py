@@ -16,6 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _DRAWS = 20_000
 _DRAWS_AT_ONCE = 2_000
+_VALUES_AT_ONCE = 2_000_000
 # Refitting α by Kendall's τ costs O(M² log M) a draw, where a formula costs O(M).
 _PAIRS_REFITTED = 500_000
 _FEWEST_REFITS, _MOST_REFITS = 50, 1_000
@@ -50,8 +51,9 @@ def probability_first(
         affordable = _PAIRS_REFITTED // len(groups) ** 2
         count = min(max(affordable, _FEWEST_REFITS), _MOST_REFITS)
     total = np.zeros(len(groups))
-    for begin in range(0, count, _DRAWS_AT_ONCE):
-        size = min(_DRAWS_AT_ONCE, count - begin)
+    at_once = min(_DRAWS_AT_ONCE, max(1, _VALUES_AT_ONCE // len(groups)))
+    for begin in range(0, count, at_once):
+        size = min(at_once, count - begin)
         drawn = posterior.draws(size, rng)
         total += size * share_of_first(_weighed(drawn, choice, goodness))
     return total / count

@@ -6,7 +6,7 @@ between 1 + the number significantly better and M − the number significantly w
 interval of simultaneous comparisons; Chatbot Arena's, with differences in place of bounds).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import factorial, prod
 
@@ -23,6 +23,8 @@ IntArray = npt.NDArray[np.int64]
 LEVEL = 0.05
 PERMUTATIONS = 9_999
 CHUNK_VALUES = 2_000_000
+BLOCK_VALUES = 200_000
+"""Pairs of models that are compared at once: what a processor's cache holds."""
 # Differences this small against the values themselves are rounding, not differences.
 ROUNDING = 1e-12
 
@@ -75,9 +77,12 @@ def intervals_given(groups: Sequence[FloatArray], p_value: float | None) -> Rank
     method = "games-howell" if unequal else "tukey"
     distinguishable = p_value <= LEVEL
     if distinguishable:
-        better = games_howell(groups) if unequal else tukey_kramer(groups)
-        low += better.sum(axis=0)
-        high -= better.sum(axis=1)
+        greater = _games_howell(groups) if unequal else _tukey_kramer(groups)
+        step = max(1, BLOCK_VALUES // models)
+        for begin in range(0, models, step):
+            better = greater(slice(begin, begin + step))
+            low += better.sum(axis=0)
+            high[begin : begin + step] -= better.sum(axis=1)
     return RankIntervals(low, high, method, p_value, variances, distinguishable)
 
 
@@ -170,10 +175,19 @@ def tukey_kramer(groups: Sequence[FloatArray]) -> BoolArray:
     Returns:
         Shape (M, M), true at [i, j] where i is significantly greater than j.
     """
+    return _tukey_kramer(groups)(slice(None))
+
+
+def _tukey_kramer(groups: Sequence[FloatArray]) -> Callable[[slice], BoolArray]:
+    """`tukey_kramer`, as a function that gives some of its rows."""
     means, sizes, pooled = _moments(groups)
-    error = np.sqrt(pooled / 2 * np.add.outer(1 / sizes, 1 / sizes))
     critical = critical_values(len(groups), sizes.sum() - len(groups), 1 - LEVEL)
-    return _exceeds(means, critical * error)
+
+    def greater(rows: slice) -> BoolArray:
+        error = np.sqrt(pooled / 2 * np.add.outer(1 / sizes[rows], 1 / sizes))
+        return _exceeds(means, rows, critical * error)
+
+    return greater
 
 
 def games_howell(groups: Sequence[FloatArray]) -> BoolArray:
@@ -185,16 +199,25 @@ def games_howell(groups: Sequence[FloatArray]) -> BoolArray:
     Returns:
         Shape (M, M), true at [i, j] where i is significantly greater than j.
     """
+    return _games_howell(groups)(slice(None))
+
+
+def _games_howell(groups: Sequence[FloatArray]) -> Callable[[slice], BoolArray]:
+    """`games_howell`, as a function that gives some of its rows."""
     means, sizes, _ = _moments(groups)
     squares = np.array([group.var(ddof=1) for group in groups]) / sizes
-    error = np.add.outer(squares, squares)
     spread = squares**2 / (sizes - 1)
-    divisor = np.add.outer(spread, spread)
-    flat = divisor == 0
-    # Two groups without any spread need no critical value; any ν will do for them.
-    freedom = np.where(flat, sizes.sum(), error**2 / np.where(flat, 1.0, divisor))
-    critical = interpolated_critical_values(len(groups), freedom, 1 - LEVEL)
-    return _exceeds(means, critical * np.sqrt(error / 2))
+
+    def greater(rows: slice) -> BoolArray:
+        error = np.add.outer(squares[rows], squares)
+        divisor = np.add.outer(spread[rows], spread)
+        flat = divisor == 0
+        # Two groups without any spread need no critical value; any ν will do for them.
+        freedom = np.where(flat, sizes.sum(), error**2 / np.where(flat, 1.0, divisor))
+        critical = interpolated_critical_values(len(groups), freedom, 1 - LEVEL)
+        return _exceeds(means, rows, critical * np.sqrt(error / 2))
+
+    return greater
 
 
 def _moments(groups: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, float]:
@@ -207,7 +230,7 @@ def _moments(groups: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, floa
     return means, sizes, squares / (float(sizes.sum()) - len(groups))
 
 
-def _exceeds(means: FloatArray, least: FloatArray) -> BoolArray:
+def _exceeds(means: FloatArray, rows: slice, least: FloatArray) -> BoolArray:
     floor = ROUNDING * float(np.abs(means).max())
-    exceeds: BoolArray = np.subtract.outer(means, means) > np.maximum(least, floor)
+    exceeds: BoolArray = np.subtract.outer(means[rows], means) > np.maximum(least, floor)
     return exceeds

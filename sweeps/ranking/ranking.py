@@ -329,7 +329,12 @@ def _pool(
         means,
         values[names[0]],
         values[names[1]],
-        [group[list(names)].to_numpy(dtype=np.float64) for _, group in grouped],
+        np.split(
+            trainings[list(names)].to_numpy(dtype=np.float64),
+            np.cumsum(grouped.size().to_numpy())[:-1],
+        )
+        if eligible
+        else [],
         metric.sign * values["metric"],
         metric.sign * values["metric_test"],
     )
@@ -356,10 +361,18 @@ def _leaders(eligible: list[str], first: FloatArray, second: FloatArray) -> tupl
 
 def _pareto(eligible: list[str], objectives: FloatArray) -> tuple[str, ...]:
     """The models that no other equals everywhere and beats somewhere; objectives are (M, 3)."""
-    reaches = (objectives[:, None] >= objectives[None]).all(axis=2)
-    beats = (objectives[:, None] > objectives[None]).any(axis=2)
-    dominated: npt.NDArray[np.bool_] = np.any(reaches & beats, axis=0)
-    return tuple(each for each, out in zip(eligible, dominated, strict=True) if not out)
+    # Whoever beats a model stands before it, or is beaten by one of the front that does.
+    falling = np.lexsort(-objectives.T[::-1])
+    front = np.empty_like(objectives)
+    found: list[int] = []
+    for model in falling.tolist():
+        others = front[: len(found)]
+        reaches = (others >= objectives[model]).all(axis=1)
+        beats = (others > objectives[model]).any(axis=1)
+        if not (reaches & beats).any():
+            front[len(found)] = objectives[model]
+            found.append(model)
+    return tuple(eligible[model] for model in sorted(found))
 
 
 def _plain(value: Any) -> Any:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sweeps.report.details import ModelTraces
+from sweeps.report.browsed import WHOLE, Depth
+from sweeps.report.details import ModelTraces, details
 from sweeps.report.facts import Facts, build_facts
 from sweeps.report.influence import Importances
-from sweeps.report.page import render
+from sweeps.report.page import render, served
 from sweeps.report.summary import summary
 from trace_core.durable import write_atomically
 
@@ -25,7 +26,17 @@ if TYPE_CHECKING:
     from sweeps.ranking import MetricInfo, Ranking
     from sweeps.validity import Assessment
 
-__all__ = ["Facts", "ModelTraces", "build_facts", "render", "write_report"]
+__all__ = [
+    "WHOLE",
+    "Depth",
+    "Facts",
+    "ModelTraces",
+    "build_facts",
+    "details",
+    "render",
+    "served",
+    "write_report",
+]
 
 
 def write_report(

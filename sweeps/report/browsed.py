@@ -11,6 +11,7 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -20,10 +21,22 @@ from sweeps.report.pairs import pair_figures
 from sweeps.report.wording import finite
 from sweeps.scoring import KIND_COLUMNS
 
-DETAILED = 500
-"""Leading models whose curves and layers are in the page."""
-PHASED = 50
-"""Those of them whose phases are told."""
+
+@dataclass(frozen=True)
+class Depth:
+    """How much is told: of how many leading models the curves and layers, and of how many of those
+    the phases; and whether ``searched`` for the ranks that the data allow at every α, for what the
+    order tells of performance, and for the settings that matter, which takes longer than all else.
+    """
+
+    detailed: int
+    phased: int
+    searched: bool
+
+
+WHOLE = Depth(detailed=500, phased=50, searched=True)
+"""What a report has."""
+
 COLUMNS = (
     *("model_id", "architecture", "init", "name", "key", "own_settings", "replicates"),
     *("rank_low", "rank_high", "p_first", "share_first"),
@@ -36,7 +49,7 @@ def browsed(
     replicates: pd.DataFrame,
     details: Mapping[str, Mapping[str, Any]],
     scored: pd.DataFrame,
-    seed: int,
+    seed: int | None,
 ) -> dict[str, Any]:
     """``models``: a list for every column, in order of rank, and under ``values`` the mean of every
     kind over a model's trainings; ``details`` by model id; ``intervals``: for every hundredth of α
@@ -44,6 +57,7 @@ def browsed(
     ``pairs``, from which any two of them are compared.
 
     ``scored`` has what α weighs (``first``) and what 1 − α weighs (``second``) of every training.
+    Without a ``seed`` there are no intervals but those reported.
     """
     names = [name for name in (*KIND_COLUMNS, "article_explainability") if name in replicates]
     ids = [row["model_id"] for row in rows]
@@ -56,9 +70,10 @@ def browsed(
     }
     columns = {name: [row[name] for row in rows] for name in COLUMNS}
     columns["settings"] = columns.pop("own_settings")
-    trainings = dict(list(scored.groupby("model_id")[["first", "second"]])) if ids else {}
-    parts = [trainings[each].to_numpy() for each in ids]
-    found = intervals_over_alpha(parts, seed)
+    weighed = scored[["first", "second"]].to_numpy()
+    places = scored.groupby("model_id").indices if ids else {}
+    parts = [weighed[places[each]] for each in ids]
+    found = [] if seed is None else intervals_over_alpha(parts, seed)
     return {
         "models": {**columns, "values": values},
         "details": dict(details),

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeps.report.series import curves
-from sweeps.report.wording import finite
+from sweeps.report.series import curves, rounded
 from trace_core.phases import phases
 
 if TYPE_CHECKING:
@@ -72,9 +71,9 @@ def evaluated(histories: Sequence[History], name: str) -> dict[str, Any]:
         return {"steps": [], "mean": [], "low": [], "high": []}
     return {
         "steps": steps,
-        "mean": _short(values.mean(axis=0)),
-        "low": _short(values.min(axis=0)),
-        "high": _short(values.max(axis=0)),
+        "mean": rounded(values.mean(axis=0)),
+        "low": rounded(values.min(axis=0)),
+        "high": rounded(values.max(axis=0)),
     }
 
 
@@ -106,7 +105,7 @@ def _spans(values: NDArray[np.float64], starts: NDArray[np.int64]) -> list[float
     counts = np.add.reduceat(known.astype(np.int64), starts)
     sums = np.add.reduceat(np.where(known, values, 0.0), starts)
     means = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
-    return _short(means)
+    return rounded(means)
 
 
 def _carried(values: list[float | None]) -> list[float | None]:
@@ -117,8 +116,3 @@ def _carried(values: list[float | None]) -> list[float | None]:
         last = last if value is None else value
         found.append(last)
     return found
-
-
-def _short(values: NDArray[np.float64]) -> list[float | None]:
-    """Four significant figures: finer than a drawing shows."""
-    return [finite(f"{value:.4g}") for value in values]

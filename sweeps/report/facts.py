@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from sweeps import yaml_text
-from sweeps.ranking import READINGS
+from sweeps.ranking import READINGS, fingerprint
 from sweeps.report.alphas import alpha_facts
-from sweeps.report.browsed import DETAILED, PHASED, browsed
+from sweeps.report.browsed import WHOLE, Depth, browsed
 from sweeps.report.details import ModelTraces, details
 from sweeps.report.drawn import drawn
 from sweeps.report.influence import Importances, influence
@@ -76,6 +76,7 @@ class Facts:
     replicates: int
     seeds: list[int]
     browsed: dict[str, Any]
+    fingerprint: str
     environment: dict[str, str]
     configuration: str
 
@@ -87,7 +88,7 @@ class Facts:
 def build_facts(
     *,
     ranking: Ranking,
-    validity: Assessment,
+    validity: Assessment | None,
     config: Mapping[str, Any],
     metric: MetricInfo,
     models: pd.DataFrame,
@@ -97,8 +98,11 @@ def build_facts(
     environment: Mapping[str, Any],
     commands: Mapping[str, str],
     importances: Importances,
+    depth: Depth = WHOLE,
 ) -> Facts:
-    """Gather the facts; ``traces`` is asked for those of the leading models alone."""
+    """Gather the facts; ``traces`` is asked for those of the leading models alone, and what takes
+    long is left out as far as ``depth`` says.
+    """
     table = ranking.to_json()
     kinds = score_kinds(config)
     described = {str(row["model_id"]): _keyed(row) for row in models.to_dict("records")}
@@ -118,9 +122,9 @@ def build_facts(
             traces(row["model_id"]),
             kinds["change_rate"],
             kinds["explainability"],
-            phased=place < PHASED,
+            phased=place < depth.phased,
         )
-        for place, row in enumerate(rows[:DETAILED])
+        for place, row in enumerate(rows[: depth.detailed])
     }
     alpha = {"value": table["alpha"], "reading": table["reading"]}
     alpha |= {"source": table["alpha_source"], "note": table["alpha_note"]}
@@ -141,7 +145,7 @@ def build_facts(
         ],
         alphas=alphas,
         grid=grid(described, rows, means),
-        influence=influence(rows, importances),
+        influence=influence(rows, importances) if depth.searched else [],
         failures=[_failure(failure, names) for failure in failures],
         trials={state: int(amount) for state, amount in table["trials"].items()},
         commands={str(label): str(text) for label, text in commands.items()},
@@ -150,8 +154,9 @@ def build_facts(
         validity=validity_facts(validity, measured),
         replicates=int(config.get("replicates", 0)),
         seeds=sorted({int(seed) for seed in replicates["seed"]}) if len(replicates) else [],
-        browsed=browsed(rows, replicates, in_depth, scored, seed)
+        browsed=browsed(rows, replicates, in_depth, scored, seed if depth.searched else None)
         | {"scatter": drawn(rows, excluded, replicates)},
+        fingerprint=fingerprint(table),
         environment=flat(environment),
         configuration=yaml_text.write(dict(config)),
     )

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sweeps.report import charts, scatter, wording
 from sweeps.report.browsed import packed
@@ -57,6 +57,7 @@ def given_to_scripts(facts: Facts) -> dict[str, Any]:
     """What the page's scripts work with."""
     return {
         "metric": facts.metric,
+        "fingerprint": facts.fingerprint,
         "omnibus": facts.omnibus,
         "view": {
             "alpha": facts.alpha["value"],
@@ -65,6 +66,23 @@ def given_to_scripts(facts: Facts) -> dict[str, Any]:
         },
         **facts.browsed,
     }
+
+
+def served(page: str, place: str) -> tuple[str, str] | None:
+    """A page that `render` made, for a review server: told that the server's interface for the run
+    is at ``place`` (a path), and the policy under which it may ask there. None for a page of
+    another version, or one whose style or scripts were changed.
+    """
+    style, script = _resource("style.css"), _script()
+    alone = f'content="{escape(content_policy(style, script))}"'
+    nowhere = '<meta name="tracerank-review" content="">'
+    head, body, rest = page.partition("</head>")
+    if not (alone in head and nowhere in head and f"<script>{script}</script>" in rest):
+        return None
+    policy = content_policy(style, script) + "; connect-src 'self'"
+    head = head.replace(alone, f'content="{escape(policy)}"', 1)
+    head = head.replace(nowhere, f'<meta name="tracerank-review" content="{escape(place)}">', 1)
+    return head + body + rest, policy
 
 
 def content_policy(style: str, script: str) -> str:

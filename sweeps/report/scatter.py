@@ -156,7 +156,7 @@ def _labels(
     y: Scale,
 ) -> list[Markup]:
     """Letters, with names where there is room for them, each where it covers least."""
-    crowded = [(x(r["traceability"]), y(r["metric"])) for r in rows]
+    crowded = [(x(r["traceability"]), y(r["metric"])) for r in thinned(rows)]
     crowded += [spot for row in leaders for spot in _along(row, x, y)]
     named = box.width > 600
     taken: list[tuple[float, float, float, float]] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from math import isfinite
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +46,15 @@ def curves(traces: Sequence[Traced], change_rate: str, concentration: str) -> di
     }
 
 
+def change_rate_curve(traces: Sequence[Traced], kind: str) -> dict[str, Any]:
+    """`band` of the change rate over the steps that all ``traces`` share, of at least one."""
+    steps = [np.asarray(trace.steps, dtype=np.int64) for trace in traces]
+    shared = reduce(np.intersect1d, steps)
+    rates = [np.asarray(trace.change_rate(kind), dtype=float) for trace in traces]
+    places = [np.searchsorted(own, shared) for own in steps]
+    return band(shared, [rate[at] for rate, at in zip(rates, places, strict=True)])
+
+
 def band(steps: NDArray[np.int64], replicates: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
     """Thinned ``steps``, and the ``mean``, ``low`` and ``high`` of ``replicates`` over them.
 
@@ -73,9 +83,9 @@ def band(steps: NDArray[np.int64], replicates: Sequence[NDArray[np.float64]]) ->
     middles = (steps[starts] + steps[last]) / 2
     return {
         "steps": [float(step) for step in middles],
-        "mean": _rounded(mean),
-        "low": _rounded(low),
-        "high": _rounded(high),
+        "mean": rounded(mean),
+        "low": rounded(low),
+        "high": rounded(high),
         "span": width,
     }
 
@@ -89,6 +99,17 @@ def _span_means(values: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArr
     return means
 
 
-def _rounded(values: NDArray[np.float64]) -> list[float | None]:
-    """Four significant figures: finer than a drawing shows, and a third of the bytes."""
-    return [float(f"{v:.4g}") if np.isfinite(v) else None for v in values]
+def rounded(values: NDArray[np.float64]) -> list[float | None]:
+    """Four significant figures, finer than a drawing shows and a third of the bytes; None for what
+    is not finite.
+    """
+    known = np.isfinite(values) & (values != 0)
+    digits = 3 - np.floor(np.log10(np.abs(values), where=known, out=np.zeros(len(values))))
+    # A whole number over a power of ten is the float that is written in as few digits.
+    power = 10.0 ** np.minimum(np.abs(digits), 300)
+    with np.errstate(all="ignore"):
+        short = np.where(
+            digits >= 0, np.rint(values * power) / power, np.rint(values / power) * power
+        )
+    short = np.where(known, short, values)
+    return [value if isfinite(value) else None for value in short.tolist()]

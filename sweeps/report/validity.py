@@ -26,10 +26,13 @@ _LOW = 0.4
 """τ between single seeds under which an order is called unsteady."""
 
 
-def validity_facts(found: Assessment, metric: Mapping[str, Any]) -> dict[str, Any]:
+def validity_facts(found: Assessment | None, metric: Mapping[str, Any]) -> dict[str, Any]:
     """The panel's data: ``verdict``, ``sentences``, and ``rows`` for the score and each trivial
-    property (``name``, ``tau``, ``low``, ``high``, ``added``, ``added_p``).
+    property (``name``, ``tau``, ``low``, ``high``, ``added``, ``added_p``). Sentences alone where
+    nothing was assessed.
     """
+    if found is None:
+        return {"sentences": ["Told at the end, of all models."], "rows": []}
     label = str(metric["label"])
     rows = [_row("traceability", found.score)]
     for name, each in found.beside.items():

@@ -1,6 +1,6 @@
 """Which setting matters: the share of a figure's variation over the models that each explains.
 
-Optuna's functional ANOVA over a random forest (Hutter et al. 2014, ICML). Models differ in which
+By functional ANOVA over a random forest (`sweeps.selection.fanova`). Models differ in which
 settings they have, and a setting that only some have can't be compared over all: so those that all
 have are judged over all models, and an architecture's own over the models of that architecture.
 """
@@ -8,19 +8,12 @@ have are judged over all models, and an architecture's own over the models of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.importance import FanovaImportanceEvaluator
 
-from sweeps.selection.storage import be_quiet
+from sweeps.selection.fanova import FloatArray, explained_shares
 
 FEWEST = 10
 """Models under which a forest says nothing."""
@@ -29,8 +22,6 @@ MOST = 200
 TREES = 16
 ROUNDING = 1e-9
 """Spread, as a share of the figures, that counts as none."""
-_LOG_FROM = 30
-"""Ratio of the highest to the lowest value from which a setting is taken to be in logarithms."""
 
 
 def setting_importances(
@@ -57,41 +48,31 @@ def setting_importances(
         return {}
     # A forest stops splitting at a spread that it takes for none, whatever the figures' scale.
     chosen = (chosen - chosen.min()) / spread
-    shared = [name for name in kept[0] if all(name in each for each in kept)]
-    distributions = {name: _distribution([each[name] for each in kept]) for name in shared}
-    varying = {name: each for name, each in distributions.items() if each is not None}
+    shared = [name for name in sorted(kept[0]) if all(name in each for each in kept)]
+    columns = {name: _coordinates([each[name] for each in kept]) for name in shared}
+    varying = {name: each for name, each in columns.items() if each is not None}
     if len(varying) < 2:
         return dict.fromkeys(varying, 1.0)
-    be_quiet()
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(
-        [
-            optuna.trial.create_trial(
-                params={name: _value(settings[i][name], varying[name]) for name in varying},
-                distributions=varying,
-                value=float(figure),
-            )
-            for i, figure in zip(finite, chosen, strict=True)
-        ]
-    )
-    found = optuna.importance.get_param_importances(
-        study, evaluator=FanovaImportanceEvaluator(n_trees=TREES, seed=seed)
-    )
-    return {name: float(share) for name, share in found.items()}
+    points = np.concatenate(list(varying.values()), axis=1)
+    bounds = np.stack([points.min(axis=0), points.max(axis=0)], axis=1)
+    ends = np.cumsum([each.shape[1] for each in varying.values()]).tolist()
+    coordinates = [range(first, end) for first, end in pairwise([0, *ends])]
+    shares = explained_shares(points, chosen, bounds, coordinates, trees=TREES, seed=seed)
+    total = sum(shares)
+    found = {
+        name: share / total if total > 0 else 0.0
+        for name, share in zip(varying, shares, strict=True)
+    }
+    return dict(sorted(found.items(), key=lambda each: -each[1]))
 
 
-def _distribution(values: Sequence[Any]) -> BaseDistribution | None:
-    """What the values may have been drawn from; None where they are all the same."""
-    if len({str(value) for value in values}) < 2:
+def _coordinates(values: Sequence[Any]) -> FloatArray | None:
+    """(N, coordinates) of a setting's values: numbers as they are, names as one 0 or 1 for each;
+    None where they are all the same.
+    """
+    names = [str(value) for value in values]
+    if len(set(names)) < 2:
         return None
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        low, high = min(values), max(values)
-        log = low > 0 and high / low >= _LOG_FROM
-        if all(isinstance(value, int) for value in values):
-            return IntDistribution(low, high, log=log)
-        return FloatDistribution(low, high, log=log)
-    return CategoricalDistribution(sorted({str(value) for value in values}))
-
-
-def _value(value: Any, distribution: BaseDistribution) -> Any:
-    return str(value) if isinstance(distribution, CategoricalDistribution) else value
+        return np.array(values, dtype=np.float64)[:, None]
+    return np.array([[name == each for each in sorted(set(names))] for name in names], np.float64)

@@ -149,7 +149,7 @@ class Study:
         self._writing.flush()
         told, self._told = self._told, []
         for trial_id in told:
-            self._on_stored(_study_trial(self._study._storage.get_trial(trial_id)))
+            self._on_stored(study_trial(self._study._storage.get_trial(trial_id)))
 
     def adopt(self) -> list[tuple[int, dict[str, Any]]]:
         """Take over the trials that a dead driver left running: their numbers and parameters."""
@@ -193,7 +193,7 @@ class Study:
     def trials(self) -> list[StudyTrial]:
         """Every trial in the order of its number."""
         with self._writing.reached():
-            return [_study_trial(trial) for trial in self._study.get_trials(deepcopy=False)]
+            return [study_trial(trial) for trial in self._study.get_trials(deepcopy=False)]
 
     def _draw(self, number: int, trial_id: int) -> dict[str, Any]:
         self._study.sampler = self._samplers.for_trial(number)
@@ -224,7 +224,7 @@ def read_trials(run: RunDirectory, config: SweepConfig | None = None) -> list[St
         made_with = study.user_attrs.get(CONFIGURATION, {})
     if config is not None:
         _require_same(made_with, config, run)
-    return [_study_trial(trial) for trial in trials]
+    return [study_trial(trial) for trial in trials]
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -232,7 +232,8 @@ def _utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.astimezone(UTC)
 
 
-def _study_trial(trial: optuna.trial.FrozenTrial) -> StudyTrial:
+def study_trial(trial: optuna.trial.FrozenTrial) -> StudyTrial:
+    """What Optuna has of a trial, as a `StudyTrial`."""
     return StudyTrial(
         number=trial.number,
         state=_STATES[trial.state],

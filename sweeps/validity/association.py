@@ -33,7 +33,7 @@ class Association:
 
 def kendall(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """Kendall's τ-b of (M,) and (M,): NaN if one is constant. O(M²)."""
-    first, second = _signs(x), _signs(y)
+    first, second = _vector(x), _vector(y)
     return float(_tau(first, second, np.ones((1, len(first))))[0])
 
 
@@ -47,7 +47,7 @@ def association(
     """
     from scipy.stats import kendalltau
 
-    first, second = _signs(x), _signs(y)
+    first, second = _vector(x), _vector(y)
     models = len(first)
     value = float(_tau(first, second, np.ones((1, models)))[0])
     if np.isnan(value):
@@ -56,7 +56,7 @@ def association(
         models, np.full(models, 1 / models), size=draws
     )
     low, high = _percentiles(_tau(first, second, counts.astype(np.float64)))
-    return Association(value, low, high, float(kendalltau(_vector(x), _vector(y)).pvalue))
+    return Association(value, low, high, float(kendalltau(first, second).pvalue))
 
 
 def correlation(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -70,21 +70,26 @@ def correlation(x: FloatArray, y: FloatArray) -> FloatArray:
 
 def _tau(first: FloatArray, second: FloatArray, counts: FloatArray) -> FloatArray:
     """τ-b of pools in which model i stands counts[·, i] times; (draws, M) -> (draws,)."""
-
-    def pairs(matrix: FloatArray) -> FloatArray:
-        total: FloatArray = ((counts @ matrix) * counts).sum(axis=1)
-        return total
-
-    norm = np.sqrt(pairs(abs(first)) * pairs(abs(second)))
+    agreement = _signs(first) * _signs(second)
+    pairs = ((counts @ agreement) * counts).sum(axis=1)
+    norm = np.sqrt(_untied(first, counts) * _untied(second, counts))
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: FloatArray = np.where(norm > 0, pairs(first * second) / norm, np.nan)
+        found: FloatArray = np.where(norm > 0, pairs / norm, np.nan)
     return found
 
 
-def _signs(values: npt.ArrayLike) -> FloatArray:
-    vector = _vector(values)
-    signs: FloatArray = np.sign(np.subtract.outer(vector, vector))
+def _signs(values: FloatArray) -> FloatArray:
+    signs: FloatArray = np.sign(np.subtract.outer(values, values))
     return signs
+
+
+def _untied(values: FloatArray, counts: FloatArray) -> FloatArray:
+    """How many ordered pairs of different values each pool has: all but those within a value."""
+    order = np.argsort(values)
+    starts = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)
+    groups = np.add.reduceat(counts[:, order], starts, axis=1)
+    pairs: FloatArray = counts.sum(axis=1) ** 2 - (groups**2).sum(axis=1)
+    return pairs
 
 
 def _vector(values: npt.ArrayLike) -> FloatArray:

@@ -5,20 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import CHROMIUM, SWITCHES, Opened
+from browsing import Opened
 from made_up import Sweep
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from sweeps.report import write_report
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # Not for the session: while it runs, other tests can't start a browser of their own.
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=SWITCHES.split())
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -250,9 +249,7 @@ def test_it_can_be_read_without_seeing_it(show: Callable[..., Opened]) -> None:
 
 def test_a_thousand_models(show: Callable[..., Opened]) -> None:
     sweep = make_sweep(1000)
-    started = time.perf_counter()
     opened = show(sweep, width=1280)
-    assert time.perf_counter() - started < 20
     opened.assert_quiet()
     page = opened.alive()
     # Only the rows in sight are there, and as many are told of.

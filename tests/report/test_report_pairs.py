@@ -130,7 +130,7 @@ def test_the_panel_of_two_begins_with_it(show: Callable[..., Opened]) -> None:
     said = page.locator("#model .apart").inner_text()
     assert said.startswith("The data tell the two apart: this model scores")
     assert "all pairs compared at once" in said
-    page.evaluate("page.dialog.close()")
+    page.evaluate("document.getElementById('model').close()")
     page.evaluate("page.view.change({baseline: page.data.models.model_id[1], alpha: 0.501})")
     page.evaluate("page.open(0)")
     assert "at every hundredth of α" in page.locator("#model .apart").inner_text()

@@ -9,6 +9,7 @@ from sweeps.candidate import Training
 from sweeps.conductor import Conductor, Progress, Work
 from sweeps.config import SweepConfig
 from sweeps.group import Group
+from sweeps.kept_scores import KeptScores
 from sweeps.ledger import ledger_table
 from sweeps.objectives import Objectives
 from sweeps.run_directory import RunDirectory
@@ -47,7 +48,7 @@ def conductor(run: RunDirectory, config: SweepConfig, workers: int = 1) -> Condu
         config=config,
         workers=workers,
         trials=config.trials,
-        objectives=Objectives(run, config, []),
+        objectives=Objectives(KeptScores(run, config.ranking), config, []),
         progress=Progress(config.trials),
     )
 

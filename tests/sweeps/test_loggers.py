@@ -27,6 +27,7 @@ from sweeps import records
 from sweeps.cli import main
 from sweeps.conductor import Conductor, Progress
 from sweeps.config import LOGGERS, ConfigError, SweepConfig
+from sweeps.kept_scores import KeptScores
 from sweeps.loggers import Logbook, LoggedTrial, logbook, require_loggers
 from sweeps.loggers.logged_trial import POINTS, logged_trial
 from sweeps.loggers.marker import Marker
@@ -434,7 +435,13 @@ def test_trials_are_logged_once_the_study_has_stored_them(
     with Logbook(run, config) as book:
         study = Study(run, config, book.told)
         conducting = Conductor(
-            study, run, config, 1, 4, Objectives(run, config, []), Progress(config.trials)
+            study,
+            run,
+            config,
+            1,
+            4,
+            Objectives(KeptScores(run, config.ranking), config, []),
+            Progress(config.trials),
         )
         work = conducting.next("a")
         assert work is not None

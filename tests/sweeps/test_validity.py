@@ -18,7 +18,7 @@ from sweeps.validity import (
     repeatability,
     residual,
 )
-from sweeps.validity.association import _signs, _tau
+from sweeps.validity.association import _tau
 from sweeps.validity.confounding import natural_spline
 
 vectors = st.lists(st.integers(-4, 4), min_size=3, max_size=12)
@@ -52,7 +52,8 @@ def test_a_resampled_pool_counts_the_pairs_of_different_models(data: st.DataObje
     size = data.draw(st.integers(2, 7))
     column = st.lists(st.integers(0, 4), min_size=size, max_size=size)
     x, y, counts = (data.draw(column) for _ in range(3))
-    found = _tau(_signs(x), _signs(y), np.array([counts], np.float64))[0]
+    first, second = np.array([x, y], np.float64)
+    found = _tau(first, second, np.array([counts], np.float64))[0]
     assert found == pytest.approx(by_pairs(x, y, counts), abs=1e-12, nan_ok=True)
 
 

@@ -5,12 +5,14 @@ import { drawAlpha } from "./alpha_chart.js";
 import { compare, rankingColumns, SHOWN } from "./columns.js";
 import { controls, kindsOf } from "./controls.js";
 import { components, goodness, unpacked } from "./data.js";
-import { html } from "./elements.js";
+import { showDialog } from "./dialog.js";
 import { below, chartButtons, fileName, tableButtons } from "./exporting.js";
 import { matcher } from "./find.js";
+import { Live } from "./live.js";
 import { modelPanel } from "./model_panel.js";
 import { Parallel } from "./parallel.js";
 import { paretoFront, ranked, scoresAt } from "./ranking.js";
+import { DecisionForm, Review } from "./review.js";
 import { Scatter } from "./scatter_chart.js";
 import { withButtons } from "./static_tables.js";
 import { Table } from "./table.js";
@@ -53,21 +55,37 @@ function intervalsAt({ models, intervals }, view) {
 }
 
 class Page {
-  constructor(data) {
-    this.data = data;
+  constructor(data, review) {
+    this.review = review;
     this.view = new View({ ...data.view, columns: SHOWN });
+    this.#take(data);
+    this.#readAddress();
+    addEventListener("hashchange", () => this.#readAddress());
+    this.#build();
+    this.#buildControls();
+    this.view.whenChanged((_, changed) => this.#soon(changed));
+    this.draw();
+  }
+
+  #take(data) {
+    this.data = data;
     this.kinds = kindsOf(data.models);
-    this.dialog = document.getElementById("model");
-    this.all = [...data.models.model_id.keys()];
     const { name, settings, model_id } = data.models;
+    this.all = [...model_id.keys()];
     this.texts = this.all.map((m) =>
       `${name[m]} ${JSON.stringify(settings[m])} ${model_id[m]}`.toLowerCase(),
     );
     this.order = ordered(data, this.view);
-    this.#readAddress();
-    addEventListener("hashchange", () => this.#readAddress());
-    this.#build();
-    this.view.whenChanged((_, changed) => this.#soon(changed));
+  }
+
+  /** Go on with other data, under the same view: models have come in. */
+  renew(data) {
+    const details = { ...this.data.details, ...data.details };
+    this.view.defaults = { ...this.view.defaults, ...data.view };
+    this.#take({ ...data, details });
+    const columns = this.#columns().map(({ id }) => id);
+    if (columns.join() !== this.columnsBuilt) this.#buildControls();
+    this.chartsMoved = true;
     this.draw();
   }
 
@@ -93,7 +111,10 @@ class Page {
     return rankingColumns(this.data, this.view, this.order, (model) => this.open(model));
   }
 
-  #build() {
+  #buildControls() {
+    this.columnsBuilt = this.#columns()
+      .map(({ id }) => id)
+      .join();
     const shown = () => ({ columns: this.shownColumns, rows: this.rows });
     const built = controls(this.view, {
       kinds: this.kinds,
@@ -102,24 +123,22 @@ class Page {
     });
     this.noted = built.noted;
     document.getElementById("controls").replaceChildren(built.element);
+  }
+
+  #build() {
     this.table = new Table(document.getElementById("table"), {
       caption: "Ranked models; press a head to sort, a model to see it in depth",
       rowClass: (model) => (this.order.low?.[model] === 1 ? "first" : ""),
       whenSorted: (id) =>
         this.view.change({ sort: id, descending: this.view.sort === id && !this.view.descending }),
     });
-    this.dialog.addEventListener("close", () => this.opened?.focus());
     const parallel = document.getElementById("parallel");
     this.parallel = parallel && new Parallel(parallel, this.view);
     const scatter = document.getElementById("scatter");
     this.scatter = scatter && new Scatter(scatter, (model) => this.open(model));
     parallel?.after(below(chartButtons("settings", () => this.parallel.whole())));
     scatter?.after(below(chartButtons("traceability-and-metric", () => this.scatter.whole())));
-    for (const chart of document.querySelectorAll("#timelines svg")) {
-      const name = fileName(chart.querySelector("title").textContent);
-      chart.after(below(chartButtons(name, chart)));
-    }
-    for (const frame of document.querySelectorAll("main .scroll:not(#table)")) withButtons(frame);
+    addSaving(document.querySelector("main"));
   }
 
   /** Draws at the next frame, however many changes there were. */
@@ -230,48 +249,71 @@ class Page {
   }
 
   open(model) {
-    const { models } = this.data;
-    this.opened = document.activeElement;
+    const { models, details } = this.data;
     const id = models.model_id[model];
     const isBase = this.view.baseline === id;
-    const compareButton = html(
-      "button",
+    const actions = [
       {
-        type: "button",
-        onclick: () => {
-          this.view.change({ baseline: isBase ? "" : id });
-          this.dialog.close();
-        },
+        text: isBase ? "No longer compare with this one" : "Compare the others with this one",
+        act: () => this.view.change({ baseline: isBase ? "" : id }),
       },
-      isBase ? "No longer compare with this one" : "Compare the others with this one",
-    );
-    const title = html("h2", { id: "model-title" }, models.name[model]);
-    this.dialog.replaceChildren(
-      html(
-        "div",
-        { class: "dialog-head" },
-        title,
-        html(
-          "span",
-          { class: "dialog-buttons" },
-          compareButton,
-          html("button", { type: "button", onclick: () => this.dialog.close() }, "Close"),
-        ),
-      ),
-      ...modelPanel(this.data, this.view, this.order, model),
-    );
-    if (!this.dialog.open) this.dialog.showModal();
-    this.dialog.scrollTop = 0;
+    ];
+    if (this.decision) {
+      actions.push({ text: "Decide for this one", act: () => this.decision.choose(id) });
+    }
+    const show = () =>
+      showDialog(models.name[model], actions, modelPanel(this.data, this.view, this.order, model));
+    const isShown = show();
+    const lacking = [id, this.view.baseline].filter((each) => each && !details[each]);
+    if (this.review && lacking.length) this.#fetch(lacking, () => isShown() && show());
+  }
+
+  async #fetch(ids, then) {
+    try {
+      for (const id of ids) this.data.details[id] = await this.review.details(id);
+    } catch {
+      // The panel says that the curves aren't there.
+      return;
+    }
+    then();
   }
 }
 
-async function start() {
-  const packed = document.getElementById("data");
-  if (packed && document.getElementById("table")) {
-    const data = await unpacked(packed.textContent);
-    document.documentElement.classList.add("scripted");
-    window.page = new Page(data);
+/** Buttons by which what is written in the page can be saved. */
+function addSaving(part) {
+  for (const chart of part.querySelectorAll("#timelines svg")) {
+    const name = fileName(chart.querySelector("title").textContent);
+    chart.after(below(chartButtons(name, chart)));
   }
+  for (const frame of part.querySelectorAll(".scroll:not(#table)")) withButtons(frame);
+}
+
+/** The data of a page, or null where no model is ranked. */
+async function dataOf(page) {
+  const packed = page.getElementById("data");
+  return packed && page.getElementById("table") ? unpacked(packed.textContent) : null;
+}
+
+async function start() {
+  const review = Review.ofPage();
+  const data = await dataOf(document);
+  if (data) {
+    document.documentElement.classList.add("scripted");
+    window.page = new Page(data, review);
+  }
+  if (review) follow(review, window.page);
+}
+
+/** What the review server adds: a decision, or what is under way. */
+async function follow(review, page) {
+  const live = new Live(review, async (fresh, sections) => {
+    if (!page) return;
+    page.renew(await dataOf(fresh));
+    for (const section of sections) addSaving(section);
+  });
+  if (!page || (await live.started)) return;
+  page.decision = new DecisionForm(review, page.data);
+  document.querySelector("main > section[aria-labelledby=ranking]").after(page.decision.element);
 }
 
 if (typeof document !== "undefined") start();

@@ -21,14 +21,23 @@ export function modelPanel(data, view, order, model) {
       : [
           html(
             "p",
-            {},
-            "The curves of this model are not in the page: it is not among the leading ones.",
+            { class: "quiet" },
+            "The curves of this model are not in the page: it is not among the leading ones. A review server (tracerank review) shows them.",
           ),
         ]),
     ...(found[0] ? layersOf(found[0], both.length > 1 ? models.name[model] : "") : []),
     ...(found[0] ? [movers(found[0])] : []),
     ...(found[0]?.configuration ? [again(models.model_id[model], found[0].configuration)] : []),
   ].filter(Boolean);
+}
+
+/** The panel's content for a model that is not ranked, from its curves and layers alone. */
+export function depthPanel(found, name, metric) {
+  return [
+    ...curvesOf({ models: { name: [name] } }, [0], [found], metric),
+    ...layersOf(found, ""),
+    movers(found),
+  ];
 }
 
 function facts({ models, metric }, view, order, both) {

@@ -1,0 +1,193 @@
+"""The scores of stored traces, kept in a file of the run directory so that a trace is scored once.
+
+The file can be thrown away at any time, and is made again. A row holds for the file it was made
+from, by its size and its times, for a span of steps, for the configured kinds, and for the code
+that computes scores: where any of these is another one, or the file of scores is damaged, the trace
+is read. Only a sweep's driver and the writer of a report write it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sweeps import scoring
+from sweeps.config import RankingSettings
+from sweeps.records import TrainingRecord
+from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
+from trace_core import Trace, change_rate, concentration, histogram, sketch, stability, statistics
+from trace_core import trace as trace_module
+from trace_core.durable import write_atomically
+from trace_core.statistics import Array
+
+_CODE = (
+    *(scoring, trace_module, change_rate, concentration),
+    *(histogram, sketch, stability, statistics),
+)
+"""What a score of given statistics depends on."""
+_WHOLE = -1
+"""Steps of a row that is of a whole trace."""
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError, TypeError)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one trace: ``values`` by `scoring.TRACE_COLUMNS`, and its `scoring.curve`.
+
+    ``made_from`` is the size of its file, the two times of its last changes in nanoseconds, and the
+    steps that were scored.
+    """
+
+    values: Array
+    curve: Array
+    made_from: tuple[int, int, int, int]
+
+    def row(self) -> dict[str, float]:
+        """The values by name."""
+        return dict(zip(scoring.TRACE_COLUMNS, self.values.tolist(), strict=True))
+
+
+class KeptScores:
+    """The scores of a run directory's traces, read from where they are kept or computed."""
+
+    def __init__(self, run: RunDirectory, kinds: RankingSettings) -> None:
+        self._run = run
+        self._kinds = kinds
+        self._kept = _read(run.scores, _made_by(kinds))
+        self._added = False
+
+    def of(self, training_id: str, steps: int | None = None) -> Scores:
+        """The scores of a training's trace over its first ``steps`` optimiser steps (default: all).
+
+        Raises RunDirectoryError if the trace is missing, TraceError if it is damaged or the
+        configured stability has no value.
+        """
+        path = self._run.trace(training_id)
+        made_from = (*_state(path, self._run), _WHOLE if steps is None else steps)
+        kept = self._kept.get(training_id)
+        if kept is None or kept.made_from != made_from:
+            trace = Trace.load(path)
+            span = trace if steps is None else trace.window(0, steps)
+            values = scoring.of_trace(span, self._kinds)
+            kept = Scores(
+                np.array([values[name] for name in scoring.TRACE_COLUMNS]),
+                scoring.curve(trace, self._kinds.change_rate),
+                made_from,
+            )
+            self._kept[training_id] = kept
+            self._added = True
+        return kept
+
+    def save(self) -> None:
+        """Write what was computed since, durably, if anything was."""
+        if self._added:
+            write_atomically(self._run.scores, _bytes(self._kept, _made_by(self._kinds)))
+            self._added = False
+
+
+def replicate_table(
+    run: RunDirectory,
+    scores: KeptScores,
+    models: Mapping[str, Sequence[str]],
+    ended: Mapping[str, TrainingRecord | None],
+    examples: int | None = None,
+) -> pd.DataFrame:
+    """One row of scores per finished training of the given models (``model_id`` → training ids),
+    given what became of each.
+
+    ``examples`` limits every training to the steps in which it saw that many, so that trainings of
+    unequal budget are compared over an equal span. Raises RunDirectoryError for a record or trace
+    that is missing, TraceError for a trace that is damaged.
+    """
+    rows = []
+    for training_id in (one for ids in models.values() for one in ids):
+        record = ended[training_id]
+        if record is None:
+            raise _missing(run.record(training_id), run)
+        if record.state != "COMPLETE":
+            _state(run.trace(training_id), run)
+            continue
+        steps = None if examples is None else round(record.steps * examples / record.examples)
+        rows.append(scoring.of_record(record) | scores.of(training_id, steps).row())
+    return pd.DataFrame(rows, columns=[*scoring.REPLICATE_COLUMNS, *scoring.KIND_COLUMNS])
+
+
+def _state(path: Path, run: RunDirectory) -> tuple[int, int, int]:
+    """Size of a file and its times: who writes it, or puts another one in its place, changes one of
+    them.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise _missing(path, run) from None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _missing(path: Path, run: RunDirectory) -> RunDirectoryError:
+    return RunDirectoryError(f"{path}: missing; make it again with: {resume_command(run.path)}")
+
+
+@cache
+def _code() -> str:
+    """A hash of the code that computes scores; numpy's sums may differ from version to version."""
+    digest = hashlib.sha256(np.__version__.encode())
+    for module in _CODE:
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()
+
+
+def _made_by(kinds: RankingSettings) -> dict[str, Any]:
+    return {
+        "code": _code(),
+        "kinds": [kinds.stability, kinds.change_rate, kinds.explainability],
+        "columns": list(scoring.TRACE_COLUMNS),
+    }
+
+
+def _bytes(kept: Mapping[str, Scores], made_by: Mapping[str, Any]) -> bytes:
+    curves = np.full((len(kept), 2, scoring.POINTS), np.nan, np.float32)
+    for row, each in enumerate(kept.values()):
+        curves[row, :, : each.curve.shape[1]] = each.curve
+    file = io.BytesIO()
+    np.savez(
+        file,
+        allow_pickle=False,
+        made_by=np.array(json.dumps(made_by)),
+        ids=np.array(list(kept), np.str_),
+        made_from=np.array([each.made_from for each in kept.values()], np.int64),
+        values=np.array([each.values for each in kept.values()], np.float64),
+        points=np.array([each.curve.shape[1] for each in kept.values()], np.int64),
+        curves=curves,
+    )
+    return file.getvalue()
+
+
+def _read(path: Path, made_by: Mapping[str, Any]) -> dict[str, Scores]:
+    """What the file holds, by the training's id; nothing if it isn't there, is damaged (its bytes
+    don't fit the checksums beside them) or was made in another way.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if json.loads(str(file["made_by"])) != made_by:
+                return {}
+            columns = [file[name] for name in ("values", "curves", "points", "made_from")]
+            values, curves, points, made_from = columns
+            return {
+                training_id: Scores(values[row], curves[row, :, : points[row]], tuple(state))
+                for row, (training_id, state) in enumerate(
+                    zip(file["ids"].tolist(), made_from.tolist(), strict=True)
+                )
+            }
+    except _DAMAGE:
+        return {}

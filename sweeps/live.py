@@ -1,0 +1,124 @@
+"""What the trainings under way have come to, for people who watch a sweep.
+
+A worker tells of its training about once a second in a small file, and of its trace now and then:
+taking a trace costs time, of which it may use one part in a hundred. The files are replaced, never
+flushed to the disk, and removed when the training ends; nothing else reads them, so losing them
+costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from sweeps.run_directory import RunDirectory
+from trace_core import Trace, TraceError
+from trace_core.durable import write_atomically
+
+SECONDS = 1.0
+"""Between two times that a worker tells of a training."""
+
+SHARE = 0.01
+"""Most of a training's time that goes into traces for those who watch."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """Trainings that one worker makes now, one or several replicates of a model as one.
+
+    ``seeds`` and ``histories`` are of the ``training_ids`` in order: the evaluations so far of each
+    (see `TrainingRecord.history`). ``told`` is when this was written, in seconds since the epoch.
+    """
+
+    trial: int
+    training_ids: list[str]
+    seeds: list[int]
+    step: int
+    total_steps: int
+    seconds: float
+    histories: list[list[dict[str, Any]]]
+    told: float
+
+
+class UnderWay(Protocol):
+    """What is read of a training under way, or of several as one."""
+
+    step: int
+    total_steps: int
+    seconds: float
+
+    @property
+    def histories(self) -> list[list[dict[str, Any]]]: ...  # noqa: D102
+
+    def traces(self) -> list[Trace]: ...  # noqa: D102
+
+
+class Teller:
+    """Tells of the trainings that a worker makes, as often as is worth it."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._next = time.monotonic() + SECONDS
+        self._next_trace = self._next + SECONDS
+        self._name: str | None = None
+
+    def tell(self, trial: int, trainings: Mapping[str, str], under_way: UnderWay) -> None:
+        """Tell of ``trainings`` (their JSON by id), if it is time to. What can't be written isn't:
+        a full disk is no reason for a training to end.
+        """
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + SECONDS
+        if self._name != (name := next(iter(trainings))):
+            self.forget()
+            self._name = name
+        live = Live(
+            trial=trial,
+            training_ids=list(trainings),
+            seeds=[json.loads(text)["seed"] for text in trainings.values()],
+            step=under_way.step,
+            total_steps=under_way.total_steps,
+            seconds=under_way.seconds,
+            histories=under_way.histories,
+            told=time.time(),
+        )
+        with contextlib.suppress(OSError, TraceError):
+            text = json.dumps(asdict(live))
+            write_atomically(self._run.live / f"{name}.json", text.encode(), durably=False)
+            if now >= self._next_trace:
+                for training_id, trace in zip(trainings, under_way.traces(), strict=True):
+                    trace.save(self._run.live / f"{training_id}.npz")
+                self._next_trace = now + (time.monotonic() - now) / SHARE
+
+    def forget(self) -> None:
+        """Remove what was told."""
+        if self._name is not None:
+            with contextlib.suppress(OSError, ValueError):
+                path = self._run.live / f"{self._name}.json"
+                for training_id in json.loads(path.read_text())["training_ids"]:
+                    (self._run.live / f"{training_id}.npz").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+            self._name = None
+
+
+def read_live(run: RunDirectory) -> list[Live]:
+    """What is told of the trainings under way, by trial; what can't be read is left out."""
+    found = []
+    for path in sorted(run.live.glob("[!.]*.json")):
+        # A worker may take the file away at any moment, and a killed machine leave half of one.
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            found.append(Live(**json.loads(path.read_text())))
+    return sorted(found, key=lambda each: each.trial)
+
+
+def live_trace(run: RunDirectory, training_id: str) -> Trace | None:
+    """The trace of a training under way as it was last told; None if there is none."""
+    try:
+        return Trace.load(run.live / f"{training_id}.npz")
+    except (OSError, TraceError):
+        return None

@@ -1,0 +1,7 @@
+"""What keeps a review from being served."""
+
+from __future__ import annotations
+
+
+class ReviewError(ValueError):
+    """A folder, an address or a token with which no review can be served."""
