@@ -7,6 +7,7 @@ import { csv, json, markdown } from "../../sweeps/report/page/exporting.js";
 import { matcher } from "../../sweeps/report/page/find.js";
 import { conditionsOf, axisOf, withConditions } from "../../sweeps/report/page/parallel.js";
 import { crossing, leaders, paretoFront, rankSteps, ranked, scoresAt } from "../../sweeps/report/page/ranking.js";
+import { domain, labels, layout, stretched } from "../../sweeps/report/page/scatter_layout.js";
 import { logTicks, ticks } from "../../sweeps/report/page/chart.js";
 import { View } from "../../sweeps/report/page/view.js";
 
@@ -124,6 +125,44 @@ test("ticks are round, and lie within", () => {
   assert.deepEqual(ticks(0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1]);
   assert.deepEqual(logTicks(0.001, 0.3), [0.001, 0.01, 0.1]);
   assert.deepEqual(ticks(2, 2), [2]);
+});
+
+test("the scatter's axes take in what lies near, and models beyond them point outwards", () => {
+  assert.deepEqual(stretched([1, 2], [2.5, 30, -4]).map((end) => Number(end.toFixed(3))), [0.91, 2.59]);
+  assert.deepEqual(domain([]), [0, 1]);
+  const [low, high] = domain([3, 3, NaN]);
+  assert.ok(low < 3 && 3 < high);
+  const values = { "stability.s": [0.9, 0.5, 0.1], "explainability.e": [0.5, 0.5, 0.5] };
+  const models = { model_id: ["a", "b", "c"], metric: [0.9, 0.8, null], key: ["A", null, null], values };
+  const excluded = { metric: [0.85, -9], values: { "stability.s": [0.6, 99], "explainability.e": [0.5, 0.5] } };
+  const trainings = { "stability.s": [0.8, 1], "explainability.e": [0.5, 0.5] };
+  const seeds = { a: { metric: [0.88, 0.92], values: trainings } };
+  const metric = { direction: "maximize", floor: 0.82, baseline: 0.1 };
+  const view = { alpha: 0.5, reading: "calibrated", stability: "s", explainability: "e" };
+  const order = { order: [0, 1, 2], scores: [0.7, 0.5, 0.3] };
+  const found = layout({ models, metric, scatter: { excluded, seeds } }, view, order, 1000);
+  assert.deepEqual(found.marks.map(({ model }) => model), [1, 0]);
+  assert.deepEqual(found.marks[1].whiskers.score.map((end) => Number(end.toFixed(3))), [0.65, 0.75]);
+  assert.deepEqual(found.marks[1].whiskers.metric, [0.88, 0.92]);
+  assert.ok(found.marks[1].x > found.marks[0].x && found.marks[1].y < found.marks[0].y);
+  assert.deepEqual(found.hollow.map(({ out }) => out), [undefined, [0, 1]]);
+  assert.deepEqual(found.lines.map(({ name, out }) => [name, out]), [["learning floor", false], ["baseline", true]]);
+  const low2 = layout({ models, metric: { ...metric, direction: "minimize" }, scatter: { excluded, seeds } }, view, order, 400);
+  assert.ok(low2.marks[1].y > low2.marks[0].y);
+  assert.deepEqual(low2.hollow[1].out, [0, -1]);
+});
+
+test("labels stand within the chart and don't cover each other", () => {
+  const box = { width: 1000, height: 460, left: 58, right: 24, top: 30, bottom: 46 };
+  const leaders = [0, 1, 2, 3, 4].map((at) => ({ x: 900 + 9 * at, y: 60 + 12 * at }));
+  const chart = { box, x: (value) => value, y: (value) => value, marks: leaders };
+  const places = labels(leaders, chart, () => 180);
+  places.forEach((one, at) => {
+    assert.ok(one.left >= box.left && one.left + 180 <= box.width && one.top >= 4);
+    for (const other of places.slice(at + 1)) {
+      assert.ok(Math.abs(one.left - other.left) >= 180 || Math.abs(one.top - other.top) >= 20);
+    }
+  });
 });
 
 test("a view is kept in the address, and what isn't valid there is passed over", () => {

@@ -90,7 +90,7 @@ def test_intervals_that_do_not_overlap_are_those_of_pairs_that_differ() -> None:
     [
         (
             {},
-            "The data tell the two apart: this model scores 0.200 higher than the second; the 95%",
+            "The data tell the two apart: this model scores 0.200 higher than the other; the 95%",
         ),
         ({"scores": [0.6, 0.59]}, "The data don't tell the two apart: this model scores 0.010"),
         ({"scores": [0.4, 0.6]}, "The data tell the two apart: this model scores 0.200 lower"),
@@ -98,6 +98,7 @@ def test_intervals_that_do_not_overlap_are_those_of_pairs_that_differ() -> None:
         ({"method": "none"}, "With fewer than two trainings of some model"),
         ({"pairs": None}, "their rank intervals don't overlap"),
         ({"pairs": None, "high": [2, 2]}, "Their rank intervals overlap, which alone doesn't say"),
+        ({"method": "games-howell"}, "their rank intervals don't overlap"),
         ({"scores": [None, 0.6]}, "one of the two has no score"),
         ({"asReported": False}, "the page knows for the reported kinds at every hundredth of α"),
     ],
@@ -108,6 +109,7 @@ def test_the_verdict_on_two_models_says_what_is_known(
     given = {"scores": [0.7, 0.5], "low": [1, 2], "high": [1, 2], "method": "tukey"}
     given |= {"distinguishable": True, "asReported": True, "kindsAsReported": False}
     given["pairs"] = {"sizes": [3, 3], "spreads": [[1e-4, 0, 1e-4]] * 2, "critical": 4.0}
+    given["pairs"] |= {"critical_by_freedom": []}
     given |= changed
     said = by_node(
         "m.verdictOn({pairs: given.pairs, omnibus: given}, {...given, alpha: 0.5},"

@@ -183,7 +183,8 @@ class Page {
       drawAlpha(frame, this.data, this.view, this.order, (model) => this.open(model));
     }
     this.chartsMoved = false;
-    this.scatter?.show(this.data, this.view, this.order, new Set(this.rows));
+    const found = new Set(this.rows);
+    this.scatter?.show(this.data, this.view, this.order, found);
     if (!this.parallel) return;
     const named = (names) => names.map((name) => columns.find(({ id }) => id === name));
     const having = (column) =>
@@ -197,7 +198,7 @@ class Page {
     this.parallel.show(
       [...named(["architecture", "init"]), ...settings, ...named(FIGURES)],
       this.all,
-      new Set(this.rows),
+      found,
       share,
     );
   }

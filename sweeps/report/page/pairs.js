@@ -60,7 +60,9 @@ export function verdictOn(data, view, order, [a, b]) {
   if (!comparison.distinguishable) {
     return `The data don't tell the two apart: ${less}, but no difference is found among all the models at this α.`;
   }
-  if (!data.pairs) return overlapping(order, [a, b], more, less);
+  // Critical values for Games and Howell's are there if a hundredth of α needs them.
+  const isEnough = comparison.method === "tukey" || data.pairs?.critical_by_freedom.length;
+  if (!data.pairs || !isEnough) return overlapping(order, [a, b], more, less);
   const least = leastDifference(data.pairs, comparison.method, view.alpha, [a, b]);
   const ends = [difference - least, difference + least].map((end) => number(end));
   const range = `the 95% interval of the difference, all pairs compared at once, is ${ends[0]} to ${ends[1]}`;

@@ -114,8 +114,12 @@ export class Scatter {
     const right = box.width - box.right;
     const bottom = box.height - box.bottom;
     const better = metric.direction === "minimize" ? "lower" : "higher";
-    const outside = lines.filter(({ out }) => out);
-    const told = ({ name, value }) => `${name} ${number(value)}`;
+    const told = ({ name, value, out }) => `${name} ${number(value)}${out ? " ↓" : ""}`;
+    const [inside, outside] = [false, true].map((out) => lines.filter((line) => line.out === out));
+    // What lies below the axis is told beside the line above it, where two notes have no room.
+    const notes = inside.map((line) => [y(line.value) - 6, [line]]);
+    if (notes.length) notes[0][1].push(...outside);
+    else if (outside.length) notes.push([bottom - 8, outside]);
     const end = { "text-anchor": "end", x: right - 4 };
     return [
       ...ticks(...up, 8).flatMap((tick) => [
@@ -137,19 +141,13 @@ export class Scatter {
         { class: "title", x: 4, y: 14 },
         `${metric.label} on validation data, ${better} is better ↑`,
       ),
-      ...lines
-        .filter(({ out }) => !out)
-        .flatMap((line) => [
-          svg("line", {
-            class: "floor",
-            ...{ x1: box.left, x2: right, y1: y(line.value), y2: y(line.value) },
-          }),
-          svg("text", { class: "note", ...end, y: y(line.value) - 6 }, told(line)),
-        ]),
-      outside.length
-        ? svg("text", { class: "note", ...end, y: bottom - 8 }, `${outside.map(told).join(", ")} ↓`)
-        : null,
-    ].filter(Boolean);
+      ...inside.map(({ value }) =>
+        svg("line", { class: "floor", x1: box.left, x2: right, y1: y(value), y2: y(value) }),
+      ),
+      ...notes.map(([at, every]) =>
+        svg("text", { class: "note", ...end, y: at }, every.map(told).join(", ")),
+      ),
+    ];
   }
 
   /** The marks but those with letters, on a canvas or a pen; `styled` has the colours. */
