@@ -25,6 +25,7 @@ from sweeps.selection import StudyTrial, read_trials, setting_importances
 from sweeps.validity import Assessment, assess_ranking
 from trace_core import Trace
 from trace_core.durable import write_atomically
+from trace_core.statistics import Array
 
 _PRECEDENCE = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
 
@@ -117,6 +118,9 @@ def write_results(run: RunDirectory, results: Results) -> Path:
             results.config.winner(known[model_id]["candidate"]).dump(),
         )
 
+    def curves(model_id: str) -> list[Array]:
+        return [results.scores.curve(each) for each in known[model_id]["trainings"]]
+
     return write_report(
         run.report,
         ranking=results.ranking,
@@ -126,6 +130,7 @@ def write_results(run: RunDirectory, results: Results) -> Path:
         models=results.models,
         replicates=results.replicates,
         traces=traces,
+        curves=curves,
         failures=_failures(run, results.ledger),
         environment=_environment(run),
         commands=commands,

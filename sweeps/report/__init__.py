@@ -24,6 +24,7 @@ from trace_core.durable import write_atomically
 if TYPE_CHECKING:
     from sweeps.ranking import MetricInfo, Ranking
     from sweeps.validity import Assessment
+    from trace_core.statistics import Array
 
 __all__ = ["Facts", "ModelTraces", "build_facts", "render", "write_report"]
 
@@ -38,6 +39,7 @@ def write_report(
     models: pd.DataFrame,
     replicates: pd.DataFrame,
     traces: Callable[[str], ModelTraces],
+    curves: Callable[[str], Sequence[Array]],
     failures: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
     commands: Mapping[str, str],
@@ -56,6 +58,7 @@ def write_report(
             ``state``, ``reason``.
         replicates: one row of scores per finished training.
         traces: what is stored of a model's trainings; asked for the leading models alone.
+        curves: of each of a ranked model's trainings the steps and the change rates, (2, points).
         failures: trials that aren't COMPLETE: ``trial``, ``model`` (its id), ``state``, ``reason``,
             ``log_tail``.
         environment: versions and machine, nested as you like.
@@ -73,6 +76,7 @@ def write_report(
         models=models,
         replicates=replicates,
         traces=traces,
+        curves=curves,
         failures=failures,
         environment=environment,
         commands=commands,

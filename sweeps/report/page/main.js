@@ -153,9 +153,15 @@ class Page {
     this.noted.textContent = this.#note();
     clearTimeout(this.settling);
     this.chartsMoved ||= moved;
-    if (this.all.length <= QUICK) this.#drawCharts(columns);
-    else this.settling = setTimeout(() => this.#drawCharts(columns), SETTLED);
-    this.#writeAddress(changed);
+    this.addressChanged ||= changed;
+    if (this.all.length <= QUICK) this.#settle(columns);
+    else this.settling = setTimeout(() => this.#settle(columns), SETTLED);
+  }
+
+  #settle(columns) {
+    this.#writeAddress(this.addressChanged);
+    this.addressChanged = null;
+    this.#drawCharts(columns);
   }
 
   #drawCharts(columns) {
@@ -227,9 +233,10 @@ class Page {
     else if (location.hash.includes("=")) history.replaceState(null, "", location.pathname);
   }
 
-  open(model) {
+  async open(model) {
     const { models } = this.data;
     this.opened = document.activeElement;
+    await this.data.read;
     const id = models.model_id[model];
     const isBase = this.view.baseline === id;
     const compareButton = html(
@@ -263,11 +270,21 @@ class Page {
   }
 }
 
+/** Fills in the models in depth, which stand behind this script: a reader needn't wait for them. */
+async function inDepth(data) {
+  if (document.readyState === "loading") {
+    await new Promise((done) => document.addEventListener("DOMContentLoaded", done));
+  }
+  data.details = await unpacked(document.getElementById("details").textContent);
+}
+
 async function start() {
   const packed = document.getElementById("data");
   if (packed && document.getElementById("table")) {
     const data = await unpacked(packed.textContent);
     document.documentElement.classList.add("scripted");
+    data.details = {};
+    data.read = inDepth(data);
     window.page = new Page(data);
   }
 }
