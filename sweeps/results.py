@@ -49,19 +49,14 @@ class Results:
     ended: Mapping[str, TrainingRecord | None]
 
 
-def rank_run(
-    run: RunDirectory,
-    alpha: float | str | None = None,
-    trials: list[StudyTrial] | None = None,
-) -> Results:
-    """Rank the models of a run directory at the configured α, or at ``alpha``; ``trials`` are its
-    study's where they have been read.
+def rank_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
+    """Rank the models of a run directory at the configured α, or at ``alpha``.
 
     Raises RunDirectoryError if the study holds no trial, or a file of a complete trial is missing
     or damaged; TraceError if a trace is.
     """
     config = load_config(run.configuration)
-    trials = read_trials(run, config) if trials is None else trials
+    trials = read_trials(run, config)
     if not trials:
         raise RunDirectoryError(
             f"{run.path}: its study holds no trial; begin it with: {resume_command(run.path)}"
