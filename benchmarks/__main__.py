@@ -14,6 +14,7 @@ from benchmarks import (
     overhead,
     pass_cost,
     replays,
+    report,
     start,
     together,
 )
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
     "replays": ("Trials that cost no training, against Optuna alone", replays.table),
     "growth": ("What grows with a sweep", growth.table),
     "together": ("Replicates as one, as a multiple of one alone", together.table),
+    "report": ("The report of 10,000 models × 100 observations", report.table),
 }
 FILES = {
     "tracer.md": ("What the tracer costs", ("overhead", "pass_cost", "memory", "start")),
@@ -35,6 +37,7 @@ FILES = {
         "What a sweep costs beside its trainings",
         ("engines", "replays", "growth", "together"),
     ),
+    "report.md": ("What a very large sweep's report takes", ("report",)),
 }
 
 

@@ -98,13 +98,10 @@ class Sweep:
         RunDirectoryError while the study holds no trial, ValueError for another α.
         """
         from sweeps.results import rank_run
-        from sweeps.selection import read_trials
 
-        trials = read_trials(self._run, self.config)
-        states = [(trial.number, trial.state) for trial in trials]
-        key = (alpha, states, self._run.configuration.read_bytes())
+        key = (alpha, self._study(), self._run.configuration.read_bytes())
         if self._kept is None or self._kept[0] != key:
-            self._kept = key, rank_run(self._run, alpha, trials=trials or None)
+            self._kept = key, rank_run(self._run, alpha)
         return self._kept[1]
 
     def report(self, alpha: float | str | None = None) -> Path:
@@ -177,6 +174,16 @@ class Sweep:
         from sweeps.selection import read_trials
 
         return read_trials(self._run)
+
+    def _study(self) -> object:
+        """What is another one whenever the study is: of a journal, which takes a while to read,
+        what its file's size and time say.
+        """
+        try:
+            journal = self._run.journal.stat()
+        except FileNotFoundError:
+            return [(trial.number, trial.state) for trial in self._read()]
+        return journal.st_size, journal.st_mtime_ns
 
     def _state(self, done: int, trials: int) -> State:
         if self._run.driven:

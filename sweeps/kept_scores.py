@@ -89,6 +89,10 @@ class KeptScores:
             self._added = True
         return kept
 
+    def curve(self, training_id: str) -> Array:
+        """The `scoring.curve` of a training whose scores were asked for."""
+        return self._kept[training_id].curve
+
     def save(self) -> None:
         """Write what was computed since, durably, if anything was."""
         if self._added:

@@ -26,6 +26,7 @@ from sweeps.selection import StudyTrial, read_trials, setting_importances
 from sweeps.validity import Assessment, assess_ranking
 from trace_core import Trace
 from trace_core.durable import write_atomically
+from trace_core.statistics import Array
 
 _PRECEDENCE = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
 
@@ -153,6 +154,9 @@ def _told(run: RunDirectory, results: Results, commands: dict[str, str]) -> dict
         configuration = results.config.winner(row["candidate"]).dump()
         return _stored(run, {one: results.ended[one] for one in row["trainings"]}, configuration)
 
+    def curves(model_id: str) -> list[Array]:
+        return [results.scores.curve(each) for each in known[model_id]["trainings"]]
+
     return {
         "ranking": results.ranking,
         "config": results.config.resolved(),
@@ -160,6 +164,7 @@ def _told(run: RunDirectory, results: Results, commands: dict[str, str]) -> dict
         "models": results.models,
         "replicates": results.replicates,
         "traces": traces,
+        "curves": curves,
         "failures": _failures(run, results.ledger),
         "environment": _environment(run),
         "commands": commands,

@@ -25,6 +25,7 @@ from trace_core.durable import write_atomically
 if TYPE_CHECKING:
     from sweeps.ranking import MetricInfo, Ranking
     from sweeps.validity import Assessment
+    from trace_core.statistics import Array
 
 __all__ = [
     "WHOLE",
@@ -49,6 +50,7 @@ def write_report(
     models: pd.DataFrame,
     replicates: pd.DataFrame,
     traces: Callable[[str], ModelTraces],
+    curves: Callable[[str], Sequence[Array]],
     failures: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
     commands: Mapping[str, str],
@@ -67,6 +69,7 @@ def write_report(
             ``state``, ``reason``.
         replicates: one row of scores per finished training.
         traces: what is stored of a model's trainings; asked for the leading models alone.
+        curves: of each of a ranked model's trainings the steps and the change rates, (2, points).
         failures: trials that aren't COMPLETE: ``trial``, ``model`` (its id), ``state``, ``reason``,
             ``log_tail``.
         environment: versions and machine, nested as you like.
@@ -84,6 +87,7 @@ def write_report(
         models=models,
         replicates=replicates,
         traces=traces,
+        curves=curves,
         failures=failures,
         environment=environment,
         commands=commands,

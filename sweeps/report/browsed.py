@@ -1,4 +1,5 @@
-"""What the page's scripts are given: the ranked models as columns, and the leading ones in depth.
+"""What the page's scripts are given: the ranked models as columns, each with a thin curve, and the
+leading ones in depth.
 
 Scores are whole float64, so that the page orders the models as `sweeps.ranking` does at any α and
 of any kind; what is only drawn is rounded. Packed as gzip'd JSON in base64: a browser unpacks that
@@ -18,8 +19,10 @@ import pandas as pd
 
 from sweeps.ranking import intervals_over_alpha
 from sweeps.report.pairs import pair_figures
+from sweeps.report.thin_curves import thin_curves
 from sweeps.report.wording import finite
 from sweeps.scoring import KIND_COLUMNS
+from trace_core.statistics import Array
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,15 @@ def browsed(
     rows: Sequence[Mapping[str, Any]],
     replicates: pd.DataFrame,
     details: Mapping[str, Mapping[str, Any]],
+    curves: Sequence[Sequence[Array]],
     scored: pd.DataFrame,
     seed: int | None,
 ) -> dict[str, Any]:
     """``models``: a list for every column, in order of rank, and under ``values`` the mean of every
-    kind over a model's trainings; ``details`` by model id; ``intervals``: for every hundredth of α
-    the ranks that the data allow (``low``, ``high``, a list each), of not too many models, and
-    ``pairs``, from which any two of them are compared.
+    kind over a model's trainings; ``details`` by model id; ``curves``: what `thin_curves` makes of
+    those of all models; ``intervals``: for every hundredth of α the ranks that the data allow
+    (``low``, ``high``, a list each), of not too many models, and ``pairs``, from which any two of
+    them are compared.
 
     ``scored`` has what α weighs (``first``) and what 1 − α weighs (``second``) of every training.
     Without a ``seed`` there are no intervals but those reported.
@@ -77,6 +82,7 @@ def browsed(
     return {
         "models": {**columns, "values": values},
         "details": dict(details),
+        "curves": thin_curves(curves),
         "intervals": [{"low": each.low.tolist(), "high": each.high.tolist()} for each in found],
         "pairs": pair_figures(parts, found),
     }

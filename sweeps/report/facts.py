@@ -24,6 +24,7 @@ from sweeps.report.wording import capitalised, finite
 if TYPE_CHECKING:
     from sweeps.ranking import MetricInfo, Ranking
     from sweeps.validity import Assessment
+    from trace_core.statistics import Array
 
 LEADERS = 5
 """Models that get a letter and a colour, and are drawn over the steps."""
@@ -94,6 +95,7 @@ def build_facts(
     models: pd.DataFrame,
     replicates: pd.DataFrame,
     traces: Callable[[str], ModelTraces],
+    curves: Callable[[str], Sequence[Array]],
     failures: Sequence[Mapping[str, Any]],
     environment: Mapping[str, Any],
     commands: Mapping[str, str],
@@ -154,7 +156,14 @@ def build_facts(
         validity=validity_facts(validity, measured),
         replicates=int(config.get("replicates", 0)),
         seeds=sorted({int(seed) for seed in replicates["seed"]}) if len(replicates) else [],
-        browsed=browsed(rows, replicates, in_depth, scored, seed if depth.searched else None)
+        browsed=browsed(
+            rows,
+            replicates,
+            in_depth,
+            [curves(row["model_id"]) for row in rows],
+            scored,
+            seed if depth.searched else None,
+        )
         | {"scatter": drawn(rows, excluded, replicates)},
         fingerprint=fingerprint(table),
         environment=flat(environment),

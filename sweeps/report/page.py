@@ -40,6 +40,7 @@ def render(facts: Facts) -> str:
         script=Markup(script),  # noqa: S704
         policy=content_policy(style, script),
         data=packed(given_to_scripts(facts)),
+        details=packed(facts.browsed["details"]),
         scatter=charts.scatter_charts(facts) if facts.models else [],
         scatter_caption=scatter.caption(facts.excluded, facts.metric),
         scatter_thinned=scatter.thinning(facts.models, facts.excluded),
@@ -54,7 +55,9 @@ def render(facts: Facts) -> str:
 
 
 def given_to_scripts(facts: Facts) -> dict[str, Any]:
-    """What the page's scripts work with."""
+    """What the page's scripts work with, but for the models in depth, which come last in the page:
+    it can be used before a browser has read them.
+    """
     return {
         "metric": facts.metric,
         "fingerprint": facts.fingerprint,
@@ -64,7 +67,7 @@ def given_to_scripts(facts: Facts) -> dict[str, Any]:
             "reading": facts.alpha["reading"],
             **facts.kinds,
         },
-        **facts.browsed,
+        **{name: each for name, each in facts.browsed.items() if name != "details"},
     }
 
 

@@ -19,6 +19,7 @@ from benchmarks import (
     pass_cost,
     peers,
     replays,
+    report,
     start,
     timing,
     together,
@@ -158,6 +159,17 @@ def test_together() -> None:
     assert mlp[-1] == "yes"
     assert cnn[-1] == "no: convolution is no faster together"
     assert all(re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d–\d+\.\d\d\)", cell) for cell in mlp[1:-1])
+
+
+@pytest.mark.slow
+def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, count in (("COMMANDS", 1), ("OPENED", 1), ("STEPS", 3)):
+        monkeypatch.setattr(report, name, count)
+    built, opened = (cells(part) for part in report.table(12).split("\n\n"))
+    assert [row[0] for row in built] == [*report.STAGES, "`tracerank report`, in all"]
+    page, *browsed = [row[0] for row in opened]
+    assert page == "index.html"
+    assert browsed in (["interactive after", "a step of α", "JS heap"], ["in a browser"])
 
 
 def test_results_are_written_when_all_their_parts_were_run(

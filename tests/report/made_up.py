@@ -11,6 +11,7 @@ import pandas as pd
 
 from sweeps.ranking import COLUMNS, Exclusion, Leader, MetricInfo, Ranking
 from sweeps.report import ModelTraces
+from sweeps.scoring import curve
 from sweeps.selection import setting_importances
 from sweeps.validity import assess_ranking
 from trace_core.alpha import leaders, share_first
@@ -84,6 +85,12 @@ class Sweep:
         traces = [MadeUpTrace(rng, self.steps, float(row["change_rate"])) for _ in range(3)]
         return ModelTraces(traces, histories, f"name: {model_id}\n")
 
+    def curves(self, model_id: str) -> list[Any]:
+        row = self.ranking.frame.set_index("model_id").loc[model_id]
+        rng = np.random.default_rng(int(row["rank"]))
+        traces = [MadeUpTrace(rng, self.steps, float(row["change_rate"])) for _ in range(3)]
+        return [curve(trace, "rms") for trace in traces]
+
     def arguments(self) -> dict[str, Any]:
         return {
             "ranking": self.ranking,
@@ -93,6 +100,7 @@ class Sweep:
             "models": self.models,
             "replicates": self.replicates,
             "traces": self.traces,
+            "curves": self.curves,
             "failures": self.failures,
             "environment": self.environment,
             "commands": self.commands,

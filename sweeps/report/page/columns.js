@@ -1,5 +1,6 @@
 // The columns of the ranking: what each shows, sorts by, exports, and is called.
 
+import { thinCurve } from "./data.js";
 import { html, svg } from "./elements.js";
 import { difference, MISSING, number, padded, percent, plain, readable, span } from "./words.js";
 
@@ -39,7 +40,7 @@ export function rankingColumns(data, view, order, open) {
 
   function figures(id, title, hint, value, shown = number) {
     const cell = (model) => {
-      const text = html("span", {}, shown(value(model)));
+      const text = shown(value(model));
       if (base < 0 || model === base || value(model) === null || value(base) === null) return text;
       return html(
         "span",
@@ -144,6 +145,7 @@ export function rankingColumns(data, view, order, open) {
     stored("metric_best", "Best", `The best validation ${metric.label} of all evaluations`),
     stored("metric_test", "Test", `The ${metric.label} on data that chose nothing`),
     stored("change_rate", "Rate", "Mean change rate", padded),
+    curveColumn(data.curves),
     stored(
       "article_score",
       "Article’s score",
@@ -160,6 +162,50 @@ export function rankingColumns(data, view, order, open) {
     },
   ];
   return columns;
+}
+
+const SPARK = { width: 96, height: 26, room: 3 };
+
+/** The change rate over the steps, as a line on a logarithmic axis of its own. */
+function curveColumn(curves) {
+  const known = (model) => thinCurve(curves, model).mean.filter((rate) => rate !== null);
+  const ends = (model) => [known(model)[0] ?? null, known(model).at(-1) ?? null];
+  const words = (model) =>
+    ends(model)
+      .map((rate) => significant(rate))
+      .join(" → ");
+  return {
+    ...{ id: "curve", title: "Change rate over steps" },
+    hint: "Mean over the seeds, each on a logarithmic axis of its own; sorted by the last rate over the first",
+    value: (model) => {
+      const [first, last] = ends(model);
+      return first === null ? null : last / first;
+    },
+    words,
+    fields: [
+      ["change_rate_first", (model) => ends(model)[0]],
+      ["change_rate_last", (model) => ends(model)[1]],
+    ],
+    cell: (model) => {
+      const { width, height, room } = SPARK;
+      const { steps, mean } = thinCurve(curves, model);
+      const [low, high] = [curves.low[model], curves.high[model]].map(Math.log);
+      const x = (step) =>
+        room + ((step - steps[0]) / (steps.at(-1) - steps[0] || 1)) * (width - 2 * room);
+      const y = (rate) =>
+        height - room - ((Math.log(rate) - low) / (high - low || 1)) * (height - 2 * room);
+      let line = "";
+      mean.forEach((rate, place) => {
+        if (rate === null) return;
+        const pen = line && mean[place - 1] !== null ? "L" : "M";
+        line += `${pen}${x(steps[place]).toFixed(1)} ${y(rate).toFixed(1)}`;
+      });
+      if (!line) return html("span", { class: "missing" }, MISSING);
+      const told = `Change rate from ${words(model).replace(" → ", " to ")}, at most ${significant(curves.high[model])}`;
+      const box = { class: "spark", viewBox: `0 0 ${width} ${height}`, width, height };
+      return svg("svg", { ...box, role: "img", "aria-label": told }, svg("path", { d: line }));
+    },
+  };
 }
 
 /** A column for every setting in which the models differ. */

@@ -80,9 +80,8 @@ class Page {
 
   /** Go on with other data, under the same view: models have come in. */
   renew(data) {
-    const details = { ...this.data.details, ...data.details };
     this.view.defaults = { ...this.view.defaults, ...data.view };
-    this.#take({ ...data, details });
+    this.#take(data);
     const columns = this.#columns().map(({ id }) => id);
     if (columns.join() !== this.columnsBuilt) this.#buildControls();
     this.chartsMoved = true;
@@ -172,9 +171,15 @@ class Page {
     this.noted.textContent = this.#note();
     clearTimeout(this.settling);
     this.chartsMoved ||= moved;
-    if (this.all.length <= QUICK) this.#drawCharts(columns);
-    else this.settling = setTimeout(() => this.#drawCharts(columns), SETTLED);
-    this.#writeAddress(changed);
+    this.addressChanged ||= changed;
+    if (this.all.length <= QUICK) this.#settle(columns);
+    else this.settling = setTimeout(() => this.#settle(columns), SETTLED);
+  }
+
+  #settle(columns) {
+    this.#writeAddress(this.addressChanged);
+    this.addressChanged = null;
+    this.#drawCharts(columns);
   }
 
   #drawCharts(columns) {
@@ -248,7 +253,8 @@ class Page {
     else if (location.hash.includes("=")) history.replaceState(null, "", location.pathname);
   }
 
-  open(model) {
+  async open(model) {
+    await this.data.read;
     const { models, details } = this.data;
     const id = models.model_id[model];
     const isBase = this.view.baseline === id;
@@ -288,10 +294,21 @@ function addSaving(part) {
   for (const frame of part.querySelectorAll(".scroll:not(#table)")) withButtons(frame);
 }
 
-/** The data of a page, or null where no model is ranked. */
+/** The data of a page, or null where no model is ranked. The models in depth, which stand behind
+ * the script so that a reader needn't wait for them, come later: `read` says when. */
 async function dataOf(page) {
   const packed = page.getElementById("data");
-  return packed && page.getElementById("table") ? unpacked(packed.textContent) : null;
+  if (!packed || !page.getElementById("table")) return null;
+  const data = { ...(await unpacked(packed.textContent)), details: {} };
+  data.read = inDepth(data, page);
+  return data;
+}
+
+async function inDepth(data, page) {
+  if (page.readyState === "loading") {
+    await new Promise((done) => page.addEventListener("DOMContentLoaded", done));
+  }
+  Object.assign(data.details, await unpacked(page.getElementById("details").textContent));
 }
 
 async function start() {

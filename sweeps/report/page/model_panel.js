@@ -2,6 +2,7 @@
 
 import { heatmap, legend, lineChart } from "./chart.js";
 import { settingOf } from "./columns.js";
+import { thinCurve } from "./data.js";
 import { html, save } from "./elements.js";
 import { chartButtons } from "./exporting.js";
 import { verdictOn } from "./pairs.js";
@@ -16,15 +17,7 @@ export function modelPanel(data, view, order, model) {
   return [
     both.length > 1 ? html("p", { class: "lede apart" }, verdictOn(data, view, order, both)) : null,
     facts(data, view, order, both),
-    ...(found[0]
-      ? curvesOf(data, both, found, metric)
-      : [
-          html(
-            "p",
-            { class: "quiet" },
-            "The curves of this model are not in the page: it is not among the leading ones. A review server (tracerank review) shows them.",
-          ),
-        ]),
+    ...(found[0] ? curvesOf(data, both, found, metric) : rateOf(data, both)),
     ...(found[0] ? layersOf(found[0], both.length > 1 ? models.name[model] : "") : []),
     ...(found[0] ? [movers(found[0])] : []),
     ...(found[0]?.configuration ? [again(models.model_id[model], found[0].configuration)] : []),
@@ -138,6 +131,25 @@ function curvesOf({ models }, both, found, metric) {
       "p",
       { class: "quiet" },
       "Line: mean over the seeds. Band: from the lowest to the highest seed. Dashed: where a phase of the first seed's training begins.",
+    ),
+  ].filter(Boolean);
+}
+
+/** What the page holds of the models that it has no details of. */
+function rateOf({ models, curves }, both) {
+  const lines = both.map((model, index) => {
+    const { steps, mean } = thinCurve(curves, model);
+    return { name: models.name[model], key: "AB"[index], xs: steps, ys: mean };
+  });
+  const y = { label: "Change rate", log: true };
+  const drawing = lineChart({ title: y.label, x: { label: "step" }, y, lines });
+  return [
+    both.length > 1 ? legend(lines) : null,
+    drawing && html("figure", {}, drawing, chartButtons("change-rate", drawing)),
+    html(
+      "p",
+      { class: "quiet" },
+      "Mean over the seeds. The other curves and the layers are in the page for the leading models alone; the traces in the run directory hold them for all.",
     ),
   ].filter(Boolean);
 }

@@ -2,7 +2,7 @@
 
 import { html } from "./elements.js";
 
-const BEYOND = 12;
+const BEYOND = 4;
 const PRINTED = 300;
 /** Columns that an upright sheet of paper has room for. */
 const MOST_UPRIGHT = 13;
@@ -21,9 +21,23 @@ export class Table {
     this.caption = html("caption", {}, caption);
     this.table = html("table", { class: "ranking live" }, this.caption, this.head, this.body);
     this.rowHeight = 48;
+    this.height = 700;
     frame.replaceChildren(this.table);
-    frame.addEventListener("scroll", () => this.#soon(), { passive: true });
-    new ResizeObserver(() => this.#soon()).observe(frame);
+    // Both are kept, as to ask for them while the rows change would lay out the page once more.
+    this.top = 0;
+    frame.addEventListener(
+      "scroll",
+      () => {
+        this.top = frame.scrollTop;
+        this.#soon();
+      },
+      { passive: true },
+    );
+    new ResizeObserver(() => {
+      this.height = frame.clientHeight || 700;
+      this.measured = false;
+      this.#soon();
+    }).observe(frame);
     addEventListener("beforeprint", () => this.#print(true));
     addEventListener("afterprint", () => this.#print(false));
   }
@@ -33,8 +47,13 @@ export class Table {
     this.rows = rows;
     this.pinned = pinned;
     this.sorted = sorted;
-    this.table.classList.toggle("broad", columns.length > MOST_UPRIGHT);
-    this.#drawHead();
+    const head = JSON.stringify([columns.map(({ id, title, hint }) => [id, title, hint]), sorted]);
+    if (head !== this.headed) {
+      this.headed = head;
+      this.measured = false;
+      this.table.classList.toggle("broad", columns.length > MOST_UPRIGHT);
+      this.#drawHead();
+    }
     this.range = null;
     this.#draw();
   }
@@ -81,8 +100,8 @@ export class Table {
   #draw(whole = false) {
     if (!this.rows) return;
     const { length } = this.rows;
-    const height = this.frame.clientHeight || 700;
-    let from = Math.max(0, Math.floor(this.frame.scrollTop / this.rowHeight) - BEYOND);
+    const { height, top } = this;
+    let from = Math.max(0, Math.floor(top / this.rowHeight) - BEYOND);
     let to = Math.min(length, from + Math.ceil(height / this.rowHeight) + 2 * BEYOND);
     from = Math.max(0, Math.min(from, to - Math.ceil(height / this.rowHeight)));
     if (whole) [from, to] = [0, Math.min(length, PRINTED)];
@@ -99,9 +118,15 @@ export class Table {
     );
     this.table.setAttribute("aria-rowcount", length + 1);
     if (focused) this.body.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
-    const drawn = rows[0]?.getBoundingClientRect().height;
-    // The height is the style's: known once a row has been drawn.
-    if (drawn && Math.abs(drawn - this.rowHeight) > 0.5 && !whole) {
+    if (!this.measured && !whole && rows.length) this.#measure(rows);
+  }
+
+  /** Takes the rows' height, which is the style's, from those that are drawn. */
+  #measure(rows) {
+    this.measured = true;
+    const top = rows[0].getBoundingClientRect().top;
+    const drawn = (rows.at(-1).getBoundingClientRect().bottom - top) / rows.length;
+    if (drawn && Math.abs(drawn - this.rowHeight) > 0.5) {
       this.rowHeight = drawn;
       this.range = null;
       this.#draw();
