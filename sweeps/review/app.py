@@ -6,6 +6,7 @@ What is polled carries an ETag, so that an asker who has it already is told so i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -91,10 +92,7 @@ def _add_errors(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        told = "; ".join(
-            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
-        )
-        return answer(request, 422, told)
+        return answer(request, 422, "; ".join(map(_in_words, error.errors())))
 
     async def missing(request: Request, error: Exception) -> Response:
         return answer(request, 404, error.args[0] if error.args else "not found")
@@ -123,6 +121,12 @@ def _add_errors(app: FastAPI) -> None:
         app.add_exception_handler(absent, missing)
     app.add_exception_handler(DecisionError, refused)
     app.add_exception_handler(ChangedRankingError, changed)
+
+
+def _in_words(error: Mapping[str, Any]) -> str:
+    place = ".".join(str(each) for each in error["loc"] if each != "body")
+    empty = error.get("ctx", {}).get("pattern") == _SOMETHING
+    return f"{place}: {'is empty' if empty else error['msg']}"
 
 
 def _methods(app: FastAPI, request: Request) -> set[str]:
