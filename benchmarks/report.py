@@ -104,7 +104,7 @@ def _command(run: Path) -> float:
     """Seconds of ``tracerank report``, its start included."""
     begun = time.perf_counter()
     command = [sys.executable, "-c", "from sweeps.cli import main; main()", "report", str(run)]
-    subprocess.run(command, cwd=fresh.ROOT, check=True, stdout=subprocess.PIPE)
+    subprocess.run(command, cwd=fresh.ROOT, check=True, capture_output=True)
     return time.perf_counter() - begun
 
 

@@ -176,8 +176,8 @@ class Sweep:
         return read_trials(self._run)
 
     def _study(self) -> object:
-        """What is another one whenever the study is: of a journal, which takes a while to read,
-        what its file's size and time say.
+        """What is another one whenever the study is: of a journal, which takes a while to read, the
+        size and the time of its file.
         """
         try:
             journal = self._run.journal.stat()

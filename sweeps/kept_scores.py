@@ -182,7 +182,7 @@ def _read(path: Path, made_by: Mapping[str, Any]) -> dict[str, Scores]:
     don't fit the checksums beside them) or was made in another way.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             if json.loads(str(file["made_by"])) != made_by:
                 return {}
             columns = [file[name] for name in ("values", "curves", "points", "made_from")]

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compare } from "../../sweeps/report/page/columns.js";
+import { thinCurve } from "../../sweeps/report/page/data.js";
 import { csv, json, markdown } from "../../sweeps/report/page/exporting.js";
 import { matcher } from "../../sweeps/report/page/find.js";
 import { conditionsOf, axisOf, withConditions } from "../../sweeps/report/page/parallel.js";
@@ -119,6 +120,22 @@ test("tables are written so that a spreadsheet and a page take them for text", (
   assert.equal(csv([range], [0]), "low,high\r\n1,3\r\n");
   assert.deepEqual(JSON.parse(json(columns, [0]))[0], { model: "=1+1", score: 0.5 });
   assert.ok(markdown(columns, [2]).endsWith("| a\\|b | −2 |\n"));
+});
+
+test("a thin curve is read back from its levels, on the axis of its model", () => {
+  const curves = {
+    axes: [[0, 10, 20], [5]],
+    axis: [0, 1, 0],
+    low: [0.001, 0.5, 0],
+    high: [0.1, 0.5, 0],
+    levels: Buffer.from([1, 0, 255, 1, 0, 0, 0]).toString("base64"),
+  };
+  const { steps, mean } = thinCurve(curves, 0);
+  assert.deepEqual(steps, [0, 10, 20]);
+  assert.deepEqual([mean[0], mean[1]], [0.001, null]);
+  assert.ok(Math.abs(mean[2] - 0.1) < 1e-12);
+  assert.deepEqual(thinCurve(curves, 1), { steps: [5], mean: [0.5] });
+  assert.deepEqual(thinCurve(curves, 2).mean, [null, null, null]);
 });
 
 test("ticks are round, and lie within", () => {

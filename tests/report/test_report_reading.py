@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 from browsing import Opened, needs_browser
 from made_up import make_sweep
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 from sweeps.ranking.rank_intervals import rank_intervals
+from sweeps.report import facts
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
@@ -130,6 +132,46 @@ def test_a_setting_becomes_a_column_and_stands_in_the_address(
     page.locator(".check", has_text="Explainability").locator("input").check()
     settled(page)
     assert "#" not in page.url
+
+
+def test_every_model_has_a_curve_of_its_change_rate(
+    show: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "DETAILED", 3)
+    opened = show(make_sweep())
+    page = opened.alive()
+    page.locator("details.columns summary").click()
+    page.get_by_label("Change rate over steps").check()
+    settled(page)
+    sparks = page.locator("#table .spark")
+    assert sparks.count() == page.locator("#table tbody tr:not([aria-hidden])").count()
+    told = sparks.first.get_attribute("aria-label")
+    assert told is not None
+    assert re.fullmatch(r"Change rate from \S+ to \S+, at most \S+", told)
+    # At their scale, curves that fall end lower than they begin.
+    ends = page.evaluate(
+        """page.rows.map(model => page.shownColumns.find(({id}) => id === 'curve').value(model))"""
+    )
+    assert all(0 < each < 1 for each in ends)
+    page.locator("#table thead button", has_text="Change rate over steps").click()
+    settled(page)
+    assert page.evaluate("page.view.sort") == "curve"
+    first = page.evaluate("page.shownColumns.find(({id}) => id === 'curve').value(page.rows[0])")
+    assert first == min(ends)
+
+    def opened_at(place: int) -> Locator:
+        page.evaluate(f"page.open({place})")
+        return page.locator("#model")
+
+    leading = opened_at(2)
+    assert leading.locator("svg.chart").count() > 4
+    page.keyboard.press("Escape")
+    other = opened_at(3)
+    assert other.locator("svg.chart").count() == 1
+    assert other.locator("svg.chart > title").text_content() == "Change rate"
+    assert other.locator("svg.chart .curve").get_attribute("d").count("L") > 20  # type: ignore[union-attr]
+    assert "for the leading models alone" in other.inner_text()
+    opened.assert_quiet()
 
 
 def test_a_model_opens_and_closes_by_keyboard(show: Callable[..., Opened]) -> None:

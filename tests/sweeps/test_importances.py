@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.importance import FanovaImportanceEvaluator
 
 from sweeps.selection import setting_importances
+from sweeps.selection.importances import TREES
 
 
 def models(count: int, seed: int = 0) -> tuple[list[dict[str, Any]], np.ndarray]:
@@ -47,3 +51,42 @@ def test_where_nothing_can_be_said_nothing_is() -> None:
     assert setting_importances(settings, np.full(30, np.nan)) == {}
     assert setting_importances([{"batch": 1}] * 30, figures) == {}
     assert setting_importances([{"depth": i % 3} for i in range(30)], figures) == {"depth": 1.0}
+
+
+@pytest.mark.parametrize("count", [12, 60])
+def test_the_shares_are_those_of_optunas_evaluator(count: int) -> None:
+    settings, figures = models(count)
+    rng = np.random.default_rng(count)
+    figures = figures + rng.normal(0, 0.3, count)
+    for each in settings:
+        each["kind"] = ["u", "v", "w", "x"][int(rng.integers(4))]
+    names = ["rate", "name", "depth", "bias", "kind"]
+    study = optuna.create_study(direction="maximize")
+    distributions = {
+        "rate": FloatDistribution(*_ends(settings, "rate")),
+        "depth": IntDistribution(*_ends(settings, "depth")),
+        **{
+            name: CategoricalDistribution(sorted({str(each[name]) for each in settings}))
+            for name in ("name", "bias", "kind")
+        },
+    }
+    scaled = (figures - figures.min()) / np.ptp(figures)
+    for each, figure in zip(settings, scaled, strict=True):
+        given = {name: each[name] for name in names}
+        given |= {name: str(each[name]) for name in ("name", "bias", "kind")}
+        study.add_trial(
+            optuna.trial.create_trial(params=given, distributions=distributions, value=figure)
+        )
+    theirs = optuna.importance.get_param_importances(
+        study, evaluator=FanovaImportanceEvaluator(n_trees=TREES, seed=0)
+    )
+    found = setting_importances(
+        [{name: each[name] for name in names} for each in settings], figures
+    )
+    assert list(found) == list(theirs)
+    assert found == pytest.approx(theirs, rel=1e-9)
+
+
+def _ends(settings: list[dict[str, Any]], name: str) -> tuple[Any, Any]:
+    values = [each[name] for each in settings]
+    return min(values), max(values)

@@ -1,0 +1,199 @@
+"""Scores that are kept change nothing but the time: no report, and no fault that is found."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from inprocess import prepared, work_off
+
+import sweeps
+from sweeps import kept_scores, records
+from sweeps.config import SweepConfig
+from sweeps.kept_scores import KeptScores
+from sweeps.results import rank_run, report_run
+from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.sweep import drive
+from trace_core import Trace, TraceError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    directory, config = prepared(tmp_path / "run")
+    work_off(directory, config)
+    return directory
+
+
+def files(run: RunDirectory) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.report.iterdir()}
+
+
+def trainings(run: RunDirectory) -> list[str]:
+    return sorted(path.stem for path in run.trace("any").parent.glob("*.npz"))
+
+
+class Loads:
+    """Counts the traces that are read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ids: list[str] = []
+        load = Trace.load
+
+        def counted(path: Path) -> Trace:
+            self.ids.append(Path(path).stem)
+            return load(path)
+
+        monkeypatch.setattr(Trace, "load", counted)
+
+
+def test_a_report_is_the_same_with_and_without_them(run: RunDirectory) -> None:
+    report_run(run)
+    without = files(run)
+    kept = run.scores.read_bytes()
+    report_run(run)
+    assert files(run) == without
+    assert run.scores.read_bytes() == kept
+    run.scores.unlink()
+    report_run(run)
+    assert files(run) == without
+    assert run.scores.read_bytes() == kept
+
+
+def test_only_what_is_not_kept_is_scored(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report_run(run)
+    loads = Loads(monkeypatch)
+    rank_run(run)
+    assert loads.ids == []
+    first = trainings(run)[0]
+    os.utime(run.trace(first))
+    rank_run(run)
+    assert loads.ids == [first]
+
+
+def test_a_sweep_keeps_what_its_driver_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, config = prepared(tmp_path / "run")
+    # All is trained, and nothing told: a driver has only to score.
+    work_off(directory, config)
+    directory.journal.unlink()
+    drive(directory, config, workers=1, import_path=[])
+    loads = Loads(monkeypatch)
+    rank_run(directory)
+    assert loads.ids == []
+
+
+def test_reading_writes_nothing(run: RunDirectory) -> None:
+    assert len(sweeps.load(run.path).ranking)
+    assert not run.scores.exists()
+
+
+def damaged(path: Path) -> None:
+    """Another byte in the middle, the size and the time of writing as they were."""
+    found = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def test_a_damaged_or_missing_trace_is_found_all_the_same(run: RunDirectory) -> None:
+    report_run(run)
+    path = run.trace(trainings(run)[0])
+    damaged(path)
+    with pytest.raises(TraceError, match=f"{path.name} is truncated or damaged"):
+        rank_run(run)
+    path.unlink()
+    with pytest.raises(RunDirectoryError, match=f"{path.name}: missing"):
+        rank_run(run)
+
+
+def test_a_missing_or_damaged_record_is_found_all_the_same(run: RunDirectory) -> None:
+    report_run(run)
+    path = run.record(trainings(run)[0])
+    path.write_text("{")
+    with pytest.raises(RunDirectoryError, match="not the record of a training"):
+        rank_run(run)
+    path.unlink()
+    with pytest.raises(RunDirectoryError, match=f"{path.name}: missing"):
+        rank_run(run)
+
+
+def test_a_changed_trace_is_scored_anew(run: RunDirectory) -> None:
+    before = report_run(run).replicates
+    one, other = trainings(run)[:2]
+    run.trace(one).write_bytes(run.trace(other).read_bytes())
+    record = records.load(run, one)
+    assert record is not None
+    after = rank_run(run).replicates
+
+    def steadiness(table: Any) -> float:
+        own = (table["model_id"] == record.model_id) & (table["seed"] == record.seed)
+        return float(table.loc[own, "stability"].iloc[0])
+
+    assert steadiness(after) != steadiness(before)
+    assert steadiness(after) == Trace.load(run.trace(other)).stability("steadiness")
+
+
+def test_a_changed_record_is_read(run: RunDirectory) -> None:
+    before = report_run(run).replicates
+    training_id = trainings(run)[0]
+    record = records.load(run, training_id)
+    assert record is not None
+    record.history[-1]["metric"] = 0.125
+    records.save(run, record)
+    after = rank_run(run).replicates
+    assert (after["metric"] == 0.125).sum() == 1
+    assert (before["metric"] == 0.125).sum() == 0
+
+
+@pytest.mark.parametrize("place", [0.001, 0.3, 0.5, 0.8, 0.999])
+def test_a_damaged_file_is_passed_over_and_written_anew(run: RunDirectory, place: float) -> None:
+    report_run(run)
+    whole, report = run.scores.read_bytes(), files(run)
+    data = bytearray(whole)
+    data[int(place * len(data))] ^= 0xFF
+    for damage in (bytes(data), whole[: len(whole) // 2], b"", b"text"):
+        run.scores.write_bytes(damage)
+        report_run(run)
+        assert files(run) == report
+    assert run.scores.read_bytes() == whole
+
+
+def test_other_kinds_or_other_code_are_scored_anew(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = sweeps.load(run.path).config
+    report_run(run)
+    loads = Loads(monkeypatch)
+
+    def scored(config: SweepConfig) -> int:
+        loads.ids.clear()
+        scores = KeptScores(run, config.ranking)
+        for training_id in trainings(run):
+            scores.of(training_id)
+        return len(loads.ids)
+
+    count = len(trainings(run))
+    assert scored(config) == 0
+    hoyer = SweepConfig.from_dict(config.resolved() | {"ranking": {"explainability": "hoyer"}})
+    assert scored(hoyer) == count
+    monkeypatch.setattr(kept_scores, "_code", lambda: "another")
+    assert scored(config) == count
+
+
+def test_a_span_has_scores_of_its_own(run: RunDirectory) -> None:
+    config = sweeps.load(run.path).config
+    training_id = trainings(run)[0]
+    scores = KeptScores(run, config.ranking)
+    whole, half = scores.of(training_id), scores.of(training_id, 12)
+    trace = Trace.load(run.trace(training_id))
+    assert whole.row()["stability"] == trace.stability("steadiness")
+    assert half.row()["stability"] == trace.window(0, 12).stability("steadiness")
+    # For drawing, and so always of all steps.
+    assert np.array_equal(whole.curve, half.curve, equal_nan=True)
