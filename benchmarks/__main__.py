@@ -13,6 +13,7 @@ from benchmarks import (
     memory,
     overhead,
     pass_cost,
+    polling,
     replays,
     report,
     start,
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
     "growth": ("What grows with a sweep", growth.table),
     "together": ("Replicates as one, as a multiple of one alone", together.table),
     "report": ("The report of 10,000 models × 100 observations", report.table),
+    "polling": ("A running sweep that many people watch", polling.table),
 }
 FILES = {
     "tracer.md": ("What the tracer costs", ("overhead", "pass_cost", "memory", "start")),
@@ -38,6 +40,7 @@ FILES = {
         ("engines", "replays", "growth", "together"),
     ),
     "report.md": ("What a very large sweep's report takes", ("report",)),
+    "review.md": ("What the review server takes", ("polling",)),
 }
 
 

@@ -18,6 +18,7 @@ from benchmarks import (
     overhead,
     pass_cost,
     peers,
+    polling,
     replays,
     report,
     start,
@@ -159,6 +160,13 @@ def test_together() -> None:
     assert mlp[-1] == "yes"
     assert cnn[-1] == "no: convolution is no faster together"
     assert all(re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d–\d+\.\d\d\)", cell) for cell in mlp[1:-1])
+
+
+@pytest.mark.slow
+def test_polling() -> None:
+    rows = cells(polling.table(clients=(3,), seconds=3))
+    assert [row[0] for row in rows] == ["3"]
+    assert float(rows[0][1].partition("%")[0]) > 0
 
 
 @pytest.mark.slow
