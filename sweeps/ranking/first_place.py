@@ -15,6 +15,8 @@ from trace_core.alpha import AlphaChoice, PairSweep, entropy_alpha, std_alpha
 FloatArray = npt.NDArray[np.float64]
 
 _DRAWS = 20_000
+# Of more than 2,000 models fewer: a probability is then known to less than a hundredth.
+_FEWEST_DRAWS, _MOST_DRAWN = 2_000, 40_000_000
 _DRAWS_AT_ONCE = 2_000
 _VALUES_AT_ONCE = 2_000_000
 # Refitting α by Kendall's τ costs O(M² log M) a draw, where a formula costs O(M).
@@ -28,7 +30,8 @@ def probability_first(
     """The probability that each model is first at the common α.
 
     An α taken from the pool is taken anew from every draw. A refit by Kendall's τ holds the
-    metric as observed, and has 50 to 1,000 draws, fewer for more models; all else has 20,000.
+    metric as observed, and has 50 to 1,000 draws, fewer for more models; all else has 20,000, of
+    more than 2,000 models fewer.
 
     Args:
         groups: M ≥ 2 arrays of shape (replicates, 2): what α weighs, and what 1 − α weighs;
@@ -46,7 +49,7 @@ def probability_first(
     else:
         weights = np.array([[choice.alpha], [1 - choice.alpha]])
         posterior = ShrunkenMeans([group @ weights for group in groups])
-    count = _DRAWS
+    count = min(_DRAWS, max(_FEWEST_DRAWS, _MOST_DRAWN // len(groups)))
     if choice.source == "cross_validated":
         affordable = _PAIRS_REFITTED // len(groups) ** 2
         count = min(max(affordable, _FEWEST_REFITS), _MOST_REFITS)

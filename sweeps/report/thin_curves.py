@@ -52,8 +52,13 @@ def thin_curves(models: Sequence[Sequence[NDArray[Any]]]) -> dict[str, Any]:
 
 def _mean(trainings: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Steps that all trainings have, and the mean rate at each of those that have one there."""
-    steps = reduce(np.intersect1d, [each[0] for each in trainings]).astype(np.float64)
-    rates = np.stack([each[1][np.isin(each[0], steps)] for each in trainings]).astype(np.float64)
+    first = trainings[0][0]
+    if all(np.array_equal(each[0], first) for each in trainings):
+        steps, own = first, [each[1] for each in trainings]
+    else:
+        steps = reduce(np.intersect1d, [each[0] for each in trainings])
+        own = [each[1][np.isin(each[0], steps)] for each in trainings]
+    steps, rates = steps.astype(np.float64), np.stack(own).astype(np.float64)
     known = np.isfinite(rates)
     counts = known.sum(axis=0)
     total = np.where(known, rates, 0.0).sum(axis=0)
