@@ -28,16 +28,18 @@ from trace_core.statistics import Array
 @dataclass(frozen=True)
 class Depth:
     """How much is told: of how many leading models the curves and layers, and of how many of those
-    the phases; and whether ``searched`` for the ranks that the data allow at every α, for what the
-    order tells of performance, and for the settings that matter, which takes longer than all else.
+    the phases; of how many ``unranked`` ones all of that; and whether ``searched`` for the ranks
+    that the data allow at every α, for what the order tells of performance, and for the settings
+    that matter, which takes longer than all else.
     """
 
     detailed: int
     phased: int
+    unranked: int
     searched: bool
 
 
-WHOLE = Depth(detailed=500, phased=50, searched=True)
+WHOLE = Depth(detailed=500, phased=50, unranked=20, searched=True)
 """What a report has."""
 
 COLUMNS = (

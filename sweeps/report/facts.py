@@ -119,15 +119,18 @@ def build_facts(
     measured = metric_facts(metric, rows, excluded, config)
     omnibus = table["omnibus"]
     seed = int((config.get("sampler") or {}).get("seed", 0))
+
+    def deep(row: Mapping[str, Any], phased: bool = True) -> dict[str, Any]:
+        stored = traces(row["model_id"])
+        return details(stored, kinds["change_rate"], kinds["explainability"], phased)
+
     in_depth = {
-        row["model_id"]: details(
-            traces(row["model_id"]),
-            kinds["change_rate"],
-            kinds["explainability"],
-            phased=place < depth.phased,
-        )
+        row["model_id"]: deep(row, phased=place < depth.phased)
         for place, row in enumerate(rows[: depth.detailed])
     }
+    # Why a model did not learn is asked too; one of which a training failed has no whole story.
+    trained = [row for row in excluded if row["state"] == "COMPLETE"]
+    unranked = {row["model_id"]: deep(row) for row in trained[: depth.unranked]}
     alpha = {"value": table["alpha"], "reading": table["reading"]}
     alpha |= {"source": table["alpha_source"], "note": table["alpha_note"]}
     return Facts(
@@ -159,7 +162,7 @@ def build_facts(
         browsed=browsed(
             rows,
             replicates,
-            in_depth,
+            in_depth | unranked,
             [curves(row["model_id"]) for row in rows],
             scored,
             seed if depth.searched else None,

@@ -103,9 +103,12 @@ def _hash(text: str) -> str:
 
 
 def _heat(facts: Facts) -> list[list[int | None]]:
-    """A shade from 0 to 4 for every cell of the grid, by its place in the range of traceability."""
+    """A shade from 0 to 4 for every cell of the grid that has a ranked model, by its place in the
+    range of traceability: what learns nothing stands still, and would be the strongest.
+    """
     figures = [
-        [cell["traceability"] if cell else None for cell in row] for row in facts.grid["cells"]
+        [cell["traceability"] if cell and cell["ranked"] else None for cell in row]
+        for row in facts.grid["cells"]
     ]
     known = [figure for row in figures for figure in row if figure is not None]
     low, width = min(known, default=0.0), max(known, default=0.0) - min(known, default=0.0)

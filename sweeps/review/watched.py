@@ -45,7 +45,7 @@ RESTING = 40
 a sweep no more than a fortieth of a core.
 """
 
-PROVISIONAL = Depth(detailed=5, phased=0, searched=False)
+PROVISIONAL = Depth(detailed=5, phased=0, unranked=0, searched=False)
 """How much is told of a ranking that changes in a moment."""
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAILED": "failed"}

@@ -71,8 +71,10 @@ class Sweep:
     steps: int = 435
 
     def traces(self, model_id: str) -> ModelTraces:
-        row = self.ranking.frame.set_index("model_id").loc[model_id]
-        rng = np.random.default_rng(int(row["rank"]))
+        ranked = self.ranking.frame.set_index("model_id")
+        known = model_id in ranked.index
+        rank, change_rate = ranked.loc[model_id, ["rank", "change_rate"]] if known else (0, 0.01)
+        rng = np.random.default_rng(int(rank))
         steps = np.linspace(0, self.steps, 16).round()
         losses = [2 * np.exp(-steps / 100) + rng.normal(0, 0.01, 16) for _ in range(3)]
         histories = [
@@ -82,7 +84,7 @@ class Sweep:
             ]
             for each in losses
         ]
-        traces = [MadeUpTrace(rng, self.steps, float(row["change_rate"])) for _ in range(3)]
+        traces = [MadeUpTrace(rng, self.steps, float(change_rate)) for _ in range(3)]
         return ModelTraces(traces, histories, f"name: {model_id}\n")
 
     def curves(self, model_id: str) -> list[Any]:

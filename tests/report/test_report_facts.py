@@ -17,6 +17,7 @@ from made_up import MadeUpTrace, Sweep, make_models, make_ranking, make_replicat
 from sweeps.ranking import Exclusion, MetricInfo, rank
 from sweeps.report import Facts, build_facts, write_report
 from sweeps.report.alphas import rank_steps
+from sweeps.report.page import _heat
 from sweeps.report.series import POINTS, band, curves
 from sweeps.report.settings import common_settings, flat, model_names
 
@@ -102,6 +103,18 @@ def test_the_grid_counts_every_model_tried() -> None:
     cells = [cell for row in grid["cells"] for cell in row if cell]
     assert sum(cell["tried"] for cell in cells) == len(sweep.models)
     assert sum(cell["ranked"] for cell in cells) == len(sweep.ranking.frame)
+
+
+def test_a_cell_of_the_grid_without_a_ranked_model_has_no_shade() -> None:
+    sweep = make_sweep()
+    facts = facts_of(sweep)
+    [cells, *_] = facts.grid["cells"]
+    tried = next(place for place, cell in enumerate(cells) if cell)
+    cells[tried] |= {"ranked": 0, "traceability": 1.0}
+    shades = _heat(facts)
+    assert shades[0][tried] is None
+    # Nor does it pale the others.
+    assert max(shade for row in shades for shade in row if shade is not None) == 4
 
 
 def test_the_floor_lies_between_baseline_and_best_ranked_model() -> None:

@@ -199,6 +199,23 @@ def test_a_model_opens_and_closes_by_keyboard(show: Callable[..., Opened]) -> No
     opened.assert_quiet()
 
 
+def test_a_model_that_is_not_ranked_opens_with_the_reason(show: Callable[..., Opened]) -> None:
+    sweep = make_sweep()
+    states = dict(zip(sweep.models["model_id"], sweep.models["state"], strict=True))
+    trained = [each for each in sweep.ranking.excluded if states.get(each.model_id) == "COMPLETE"]
+    assert 0 < len(trained) < len(sweep.ranking.excluded)
+    page = show(sweep).alive()
+    table = page.get_by_role("region", name="Models not ranked")
+    buttons = table.locator("button.open")
+    buttons.first.wait_for()
+    assert buttons.count() == len(trained)
+    buttons.first.press("Enter")
+    dialog = page.locator("dialog")
+    assert f"Not ranked: {trained[0].reason}." in dialog.inner_text()
+    assert dialog.locator("figure").count() == 6
+    assert "What moved most" in dialog.inner_text()
+
+
 def test_two_models_side_by_side_show_what_differs(show: Callable[..., Opened]) -> None:
     sweep = make_sweep()
     opened = show(sweep)
@@ -360,3 +377,18 @@ def test_rows_far_down_are_drawn_when_they_come_into_sight(show: Callable[..., O
     assert sweep.ranking.frame.iloc[-1]["model_id"] in str(
         last.locator(".open").get_attribute("data-id")
     )
+
+
+def test_a_reader_scrolls_away_from_the_row_that_has_the_focus(
+    show: Callable[..., Opened],
+) -> None:
+    page = show(make_sweep(100)).alive()
+    # Far enough that other rows are drawn, near enough that this one still is.
+    page.evaluate("document.querySelectorAll('.live .open')[1].focus()")
+    page.evaluate("document.getElementById('table').scrollTop = 3.5 * page.table.rowHeight")
+    settled(page)
+    page.evaluate("page.view.change({alpha: 0.501})")
+    settled(page)
+    there = "document.getElementById('table').scrollTop / page.table.rowHeight"
+    assert page.evaluate(there) == pytest.approx(3.5, abs=0.05)
+    assert page.locator(".live .open:focus").count() == 1

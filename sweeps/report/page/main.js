@@ -6,10 +6,11 @@ import { compare, rankingColumns, SHOWN } from "./columns.js";
 import { controls, kindsOf } from "./controls.js";
 import { components, goodness, unpacked } from "./data.js";
 import { showDialog } from "./dialog.js";
+import { html } from "./elements.js";
 import { below, chartButtons, fileName, tableButtons } from "./exporting.js";
 import { matcher } from "./find.js";
 import { Live } from "./live.js";
-import { modelPanel } from "./model_panel.js";
+import { depthPanel, modelPanel } from "./model_panel.js";
 import { Parallel } from "./parallel.js";
 import { paretoFront, ranked, scoresAt } from "./ranking.js";
 import { DecisionForm, Review } from "./review.js";
@@ -138,6 +139,31 @@ class Page {
     parallel?.after(below(chartButtons("settings", () => this.parallel.whole())));
     scatter?.after(below(chartButtons("traceability-and-metric", () => this.scatter.whole())));
     addSaving(document.querySelector("main"));
+    this.openUnranked(document.querySelector("main"));
+  }
+
+  /** Makes the names of models that are not ranked, in `part`, buttons by which they are opened:
+   * those of which there is something to show. */
+  async openUnranked(part) {
+    await this.data.read;
+    for (const name of part.querySelectorAll("[data-unranked]")) {
+      const { unranked: id, name: title } = name.dataset;
+      if (!this.review && !this.data.details[id]) continue;
+      const reason = name.closest("tr").cells[1].textContent;
+      const open = () => this.#openUnranked(id, title, reason);
+      const press = { type: "button", class: "open", onclick: open };
+      name.replaceChildren(html("button", press, name.textContent));
+    }
+  }
+
+  #openUnranked(id, name, reason) {
+    const { details, metric } = this.data;
+    const show = () => {
+      const depth = details[id] ? depthPanel(details[id], name, metric) : [];
+      return showDialog(name, [], [html("p", {}, `Not ranked: ${reason}.`), ...depth]);
+    };
+    const isShown = show();
+    if (!details[id]) this.#fetch([id], () => isShown() && show());
   }
 
   /** Draws at the next frame, however many changes there were. */
@@ -326,7 +352,10 @@ async function follow(review, page) {
   const live = new Live(review, async (fresh, sections) => {
     if (!page) return;
     page.renew(await dataOf(fresh));
-    for (const section of sections) addSaving(section);
+    for (const section of sections) {
+      addSaving(section);
+      page.openUnranked(section);
+    }
   });
   if (!page || (await live.started)) return;
   page.decision = new DecisionForm(review, page.data);

@@ -117,7 +117,11 @@ export class Table {
       ...(whole ? this.#rest(length - to) : this.#space(length - to)),
     );
     this.table.setAttribute("aria-rowcount", length + 1);
-    if (focused) this.body.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
+    if (focused) {
+      // Without scrolling to it: the reader may be scrolling away from it.
+      const again = this.body.querySelector(`[data-id="${CSS.escape(focused)}"]`);
+      again?.focus({ preventScroll: true });
+    }
     if (!this.measured && !whole && rows.length) this.#measure(rows);
   }
 
