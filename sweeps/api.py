@@ -199,9 +199,16 @@ def _drive(
     import_path: list[str],
     progress: bool,
 ) -> Sweep:
-    from sweeps.sweep import drive
+    from sweeps.sweep import SweepResult, drive
 
+    sweep = Sweep(directory.path)
     with _display(settings.metric_name, progress) as update:
+
+        def report(result: SweepResult) -> None:
+            # While the directory is held: whoever watches takes its end for that of the sweep.
+            if result.complete or result.limit:
+                sweep.report()
+
         result = drive(
             directory,
             settings,
@@ -209,8 +216,8 @@ def _drive(
             address=address,
             import_path=import_path,
             on_progress=update,
+            at_end=report,
         )
-    sweep = Sweep(directory.path)
     done = settings.trials - result.open
     if result.limit and progress:
         print(
@@ -220,7 +227,6 @@ def _drive(
         )
     if not result.complete and not result.limit:
         raise SweepInterrupted(sweep, done, settings.trials, result.terminated)
-    sweep.report()
     return sweep
 
 

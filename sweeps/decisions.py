@@ -29,6 +29,10 @@ class DecisionError(ValueError):
     """A decision that can't be recorded, or records that can't be read."""
 
 
+class DamagedError(DecisionError):
+    """A ranking or decisions that can't be read."""
+
+
 class ChangedRankingError(DecisionError):
     """A decision from a ranking that is no longer the one reported."""
 
@@ -62,7 +66,7 @@ def read_ranking(run: RunDirectory) -> dict[str, Any]:
             f"{path}: there is no ranking yet; end the sweep with: {resume_command(run.path)}"
         ) from None
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise DecisionError(
+        raise DamagedError(
             f"{path}: damaged ({error}); write it anew with: "
             f"tracerank report {shlex.quote(str(run.path))}"
         ) from None
@@ -87,7 +91,7 @@ def decisions(run: RunDirectory) -> list[Decision]:
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise DecisionError(
+        raise DamagedError(
             f"{run.decisions}: damaged ({error}); put an undamaged copy in its place"
         ) from None
 
@@ -124,7 +128,7 @@ def decide(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         ranking=fingerprint(ranking),
     )
-    with run.decisions.with_suffix(".lock").open("a") as lock:
+    with run.decisions_lock.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         every = [asdict(each) for each in (*decisions(run), made)]
         write_json(run.decisions, {"schema": SCHEMA, "decisions": every})

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,23 +20,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+import trace_core
 from sweeps import scoring
 from sweeps.config import RankingSettings
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
-from trace_core import Trace, change_rate, concentration, histogram, sketch, stability, statistics
-from trace_core import trace as trace_module
+from trace_core import Trace
 from trace_core.durable import write_atomically
 from trace_core.statistics import Array
+from trace_core.storage import DAMAGE
 
-_CODE = (
-    *(scoring, trace_module, change_rate, concentration),
-    *(histogram, sketch, stability, statistics),
-)
-"""What a score of given statistics depends on."""
 _WHOLE = -1
 """Steps of a row that is of a whole trace."""
-_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -144,10 +137,13 @@ def _missing(path: Path, run: RunDirectory) -> RunDirectoryError:
 
 @cache
 def _code() -> str:
-    """A hash of the code that computes scores; numpy's sums may differ from version to version."""
+    """A hash of the code that a score may depend on; numpy's sums may differ from version to
+    version.
+    """
     digest = hashlib.sha256(np.__version__.encode())
-    for module in _CODE:
-        digest.update(Path(str(module.__file__)).read_bytes())
+    measure = sorted(Path(str(trace_core.__file__)).parent.glob("*.py"))
+    for path in (Path(str(scoring.__file__)), *measure):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -193,5 +189,5 @@ def _read(path: Path, made_by: Mapping[str, Any]) -> dict[str, Scores]:
                     zip(file["ids"].tolist(), made_from.tolist(), strict=True)
                 )
             }
-    except _DAMAGE:
+    except DAMAGE:
         return {}

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from sweeps.run_directory import RunDirectory
@@ -23,7 +26,9 @@ SECONDS = 1.0
 """Between two times that a worker tells of a training."""
 
 SHARE = 0.01
-"""Most of a training's time that goes into traces for those who watch."""
+"""Most of a training's time that goes into telling, after the first time."""
+
+_ID = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -64,46 +69,48 @@ class Teller:
         self._run = run
         self._next = time.monotonic() + SECONDS
         self._next_trace = self._next + SECONDS
-        self._name: str | None = None
+        self._told: list[str] = []
 
     def tell(self, trial: int, trainings: Mapping[str, str], under_way: UnderWay) -> None:
         """Tell of ``trainings`` (their JSON by id), if it is time to. What can't be written isn't:
         a full disk is no reason for a training to end.
         """
-        now = time.monotonic()
-        if now < self._next:
+        begun = time.monotonic()
+        if begun < self._next:
             return
-        self._next = now + SECONDS
-        if self._name != (name := next(iter(trainings))):
+        if self._told != list(trainings):
             self.forget()
-            self._name = name
-        live = Live(
-            trial=trial,
-            training_ids=list(trainings),
-            seeds=[json.loads(text)["seed"] for text in trainings.values()],
-            step=under_way.step,
-            total_steps=under_way.total_steps,
-            seconds=under_way.seconds,
-            histories=under_way.histories,
-            told=time.time(),
-        )
-        with contextlib.suppress(OSError, TraceError):
-            text = json.dumps(asdict(live))
-            write_atomically(self._run.live / f"{name}.json", text.encode(), durably=False)
-            if now >= self._next_trace:
-                for training_id, trace in zip(trainings, under_way.traces(), strict=True):
-                    trace.save(self._run.live / f"{training_id}.npz")
-                self._next_trace = now + (time.monotonic() - now) / SHARE
+            self._told = list(trainings)
+        with contextlib.suppress(OSError):
+            live = Live(
+                trial=trial,
+                training_ids=list(trainings),
+                seeds=[json.loads(text)["seed"] for text in trainings.values()],
+                step=under_way.step,
+                total_steps=under_way.total_steps,
+                seconds=under_way.seconds,
+                histories=under_way.histories,
+                told=time.time(),
+            )
+            text = json.dumps(vars(live))
+            write_atomically(self._file(self._told[0], "json"), text.encode(), durably=False)
+        self._next = begun + max(SECONDS, (time.monotonic() - begun) / SHARE)
+        if begun >= self._next_trace:
+            with contextlib.suppress(OSError, TraceError):
+                for training_id, trace in zip(self._told, under_way.traces(), strict=True):
+                    trace.save(self._file(training_id, "npz"), durably=False)
+            self._next_trace = begun + (time.monotonic() - begun) / SHARE
 
     def forget(self) -> None:
         """Remove what was told."""
-        if self._name is not None:
-            with contextlib.suppress(OSError, ValueError):
-                path = self._run.live / f"{self._name}.json"
-                for training_id in json.loads(path.read_text())["training_ids"]:
-                    (self._run.live / f"{training_id}.npz").unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
-            self._name = None
+        for training_id in self._told:
+            for kind in ("json", "npz"):
+                with contextlib.suppress(OSError):
+                    self._file(training_id, kind).unlink(missing_ok=True)
+        self._told = []
+
+    def _file(self, training_id: str, kind: str) -> Path:
+        return self._run.live / f"{training_id}.{kind}"
 
 
 def read_live(run: RunDirectory) -> list[Live]:
@@ -111,9 +118,25 @@ def read_live(run: RunDirectory) -> list[Live]:
     found = []
     for path in sorted(run.live.glob("[!.]*.json")):
         # A worker may take the file away at any moment, and a killed machine leave half of one.
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(Live(**json.loads(path.read_text())))
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            found.append(_checked(Live(**json.loads(path.read_text()))))
     return sorted(found, key=lambda each: each.trial)
+
+
+def _checked(live: Live) -> Live:
+    """The same. Raises ValueError or TypeError for what no worker tells."""
+    numbers = (live.trial, live.step, live.total_steps, live.seconds, live.told, *live.seeds)
+    if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
+        raise ValueError("figures must be numbers")
+    if not live.training_ids or not all(map(_ID.fullmatch, live.training_ids)):
+        raise ValueError("training_ids must be ids")
+    if not len(live.training_ids) == len(live.seeds) == len(live.histories):
+        raise ValueError("there must be a seed and a history for every training")
+    for entry in (each for history in live.histories for each in history):
+        for name in ("step", "metric", "train_loss"):
+            if not isinstance(entry[name], int | float | None):
+                raise TypeError(f"{name} must be a number")
+    return live
 
 
 def live_trace(run: RunDirectory, training_id: str) -> Trace | None:

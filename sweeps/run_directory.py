@@ -98,6 +98,11 @@ class RunDirectory:
         """What reviewers decided."""
         return self.path / "decision.json"
 
+    @property
+    def decisions_lock(self) -> Path:
+        """Held while a decision is added."""
+        return self.path / "decision.lock"
+
     def logged(self, logger: str) -> Path:
         """Which trials a logger has written."""
         return self.path / "logged" / f"{logger}.txt"
@@ -120,13 +125,15 @@ class RunDirectory:
             ) from None
         return dict(environment)
 
-    def add_import_path(self) -> list[str]:
-        """Put the folders in which the sweep found its user's modules on this process's path.
+    def add_import_path(self, *, last: bool = False) -> list[str]:
+        """Put the folders in which the sweep found its user's modules on this process's path, or at
+        its end, where they can't stand in for anything that is installed.
 
         Raises RunDirectoryError if ``environment.json`` is damaged.
         """
         kept: list[str] = self.read_environment().get("import_path", [])
-        sys.path[:0] = [folder for folder in kept if folder not in sys.path]
+        added = [folder for folder in kept if folder not in sys.path]
+        sys.path[:] = [*sys.path, *added] if last else [*added, *sys.path]
         return kept
 
     def read_points(self) -> list[dict[str, Any]]:

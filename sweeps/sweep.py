@@ -99,12 +99,14 @@ def drive(
     address: str | None = None,
     import_path: list[str],
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    at_end: Callable[[SweepResult], None] = lambda result: None,
 ) -> SweepResult:
     """Bring the sweep in ``run`` to ``config.trials`` trials, from wherever it stands.
 
     Trials that a dead driver left running are adopted first. Ray is started only if something is
-    left to train. Raises RunDirectoryError if another process drives the directory, and
-    ConnectionError if the cluster at ``address`` can't be reached.
+    left to train. ``at_end`` is called with what came of it, before the directory is let go of.
+    Raises RunDirectoryError if another process drives the directory, and ConnectionError if the
+    cluster at ``address`` can't be reached.
     """
     begun = time.monotonic()
     for folder in import_path:
@@ -163,9 +165,11 @@ def drive(
             # What a failed trial's other replicates left.
             shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
             logbook.finish()
-    return SweepResult(
-        complete=conductor.complete,
-        limit="" if conductor.complete or conductor.stopping else conductor.limit,
-        terminated=conductor.stopping,
-        open=config.trials - len(trials) + counts(table)["INTERRUPTED"],
-    )
+        result = SweepResult(
+            complete=conductor.complete,
+            limit="" if conductor.complete or conductor.stopping else conductor.limit,
+            terminated=conductor.stopping,
+            open=config.trials - len(trials) + counts(table)["INTERRUPTED"],
+        )
+        at_end(result)
+    return result

@@ -37,7 +37,7 @@ _DTYPES = {
     "histogram_bins": np.int16,
 }
 """Of the arrays that aren't int64."""
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
@@ -167,11 +167,11 @@ def _limits(tensors: int) -> Array:
     return limits
 
 
-def save(trace: Trace, path: str | PathLike[str]) -> None:
+def save(trace: Trace, path: str | PathLike[str], *, durably: bool = True) -> None:
     """Write a trace; see `Trace.save`."""
     file = io.BytesIO()
     write(trace, file)
-    write_atomically(Path(path), file.getvalue())
+    write_atomically(Path(path), file.getvalue(), durably=durably)
 
 
 def write(trace: Trace, file: IO[bytes]) -> None:
@@ -213,7 +213,7 @@ def read(kind: type[Trace], file: IO[bytes], path: str | PathLike[str]) -> Trace
             return from_arrays(kind, header, arrays)
     except TraceError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise TraceError(
             f"{path} is truncated or damaged ({error}); delete it, and make it again"
         ) from error

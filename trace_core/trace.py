@@ -384,12 +384,13 @@ class Trace(TraceData):
             columns[kind] = np.stack([part.explainability(kind) for part in parts], axis=1).ravel()
         return pd.DataFrame(columns)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the trace to ``path``, durably: a reader sees the old file or all of the new one.
+    def save(self, path: str | PathLike[str], *, durably: bool = True) -> None:
+        """Write the trace to ``path``: a reader sees the old file or all of the new one, and if
+        ``durably`` after a crash of the machine too.
 
         Raises OSError if it can't be written.
         """
-        storage.save(self, path)
+        storage.save(self, path, durably=durably)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Trace:

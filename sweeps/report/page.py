@@ -71,20 +71,22 @@ def given_to_scripts(facts: Facts) -> dict[str, Any]:
     }
 
 
-def served(page: str, place: str) -> tuple[str, str] | None:
+def served(page: str, place: str, ranking: str = "") -> tuple[str, str] | None:
     """A page that `render` made, for a review server: told that the server's interface for the run
-    is at ``place`` (a path), and the policy under which it may ask there. None for a page of
-    another version, or one whose style or scripts were changed.
+    is at ``place`` (a path) and which provisional ``ranking`` it shows, and the policy under which
+    it may ask there. None for a page of another version, or one whose style or scripts were
+    changed.
     """
     style, script = _resource("style.css"), _script()
     alone = f'content="{escape(content_policy(style, script))}"'
-    nowhere = '<meta name="tracerank-review" content="">'
+    meta = '<meta name="tracerank-review" content="{}" data-ranking="{}">'
+    nowhere = meta.format("", "")
     head, body, rest = page.partition("</head>")
     if not (alone in head and nowhere in head and f"<script>{script}</script>" in rest):
         return None
     policy = content_policy(style, script) + "; connect-src 'self'"
     head = head.replace(alone, f'content="{escape(policy)}"', 1)
-    head = head.replace(nowhere, f'<meta name="tracerank-review" content="{escape(place)}">', 1)
+    head = head.replace(nowhere, meta.format(escape(place), escape(ranking)), 1)
     return head + body + rest, policy
 
 

@@ -110,7 +110,7 @@ class Access:
             return 403, "this server answers to a loopback address alone, such as 127.0.0.1"
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin = headers.get(b"origin")
-            if origin is not None and urlsplit(origin).netloc != host:
+            if origin not in (None, f"http://{host}", f"https://{host}"):
                 return 403, "a page of another site may not write here"
             length = headers.get(b"content-length", "0")
             if not length.isdecimal() or int(length) > LONGEST_BODY:

@@ -20,14 +20,14 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from sweeps import decisions
-from sweeps.decisions import MOST_TEXT, ChangedRankingError, Decision, DecisionError
+from sweeps.decisions import MOST_TEXT, ChangedRankingError, DamagedError, Decision, DecisionError
 from sweeps.ranking import fingerprint
-from sweeps.results import rank_run
 from sweeps.review import pages
 from sweeps.review.access import COOKIE, Access
 from sweeps.review.comparison import Comparison, compare
+from sweeps.review.errors import NotThereError
 from sweeps.review.runs import Runs, Summary
-from sweeps.review.watched import TROUBLE, Told, Watched
+from sweeps.review.watched import TROUBLE, Told, tag_of
 
 Run = Annotated[str, Path(description="The name of a run: of its folder.", min_length=1)]
 Model = Annotated[str, Path(description="The id of a model.", min_length=1)]
@@ -95,7 +95,7 @@ def _add_errors(app: FastAPI) -> None:
         return answer(request, 422, "; ".join(map(_in_words, error.errors())))
 
     async def missing(request: Request, error: Exception) -> Response:
-        return answer(request, 404, error.args[0] if error.args else "not found")
+        return answer(request, 404, error)
 
     async def changed(request: Request, error: Exception) -> Response:
         return answer(request, 409, error)
@@ -117,9 +117,10 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     for kind in TROUBLE:
         app.add_exception_handler(kind, trouble)
-    for absent in (LookupError, FileNotFoundError):
+    for absent in (NotThereError, FileNotFoundError):
         app.add_exception_handler(absent, missing)
     app.add_exception_handler(DecisionError, refused)
+    app.add_exception_handler(DamagedError, trouble)
     app.add_exception_handler(ChangedRankingError, changed)
 
 
@@ -141,9 +142,19 @@ def _methods(app: FastAPI, request: Request) -> set[str]:
 
 def _tagged(told: Told, tag: str | None) -> Response:
     headers = {"etag": told.tag, "cache-control": "no-cache"}
-    if tag is not None and told.tag in (each.strip() for each in tag.split(",")):
+    if _is_known(told.tag, tag):
         return Response(status_code=304, headers=headers)
     return Response(told.body, media_type="application/json", headers=headers)
+
+
+def _unless_known(answer: Response, tag: str | None) -> Response:
+    """The answer with a tag, or that the asker has it."""
+    answer.headers["etag"] = own = tag_of(bytes(answer.body))
+    return Response(status_code=304, headers={"etag": own}) if _is_known(own, tag) else answer
+
+
+def _is_known(own: str, tag: str | None) -> bool:
+    return tag is not None and own in (each.strip() for each in tag.split(","))
 
 
 def _add_interface(app: FastAPI, runs: Runs) -> None:
@@ -169,10 +180,12 @@ def _add_interface(app: FastAPI, runs: Runs) -> None:
         which provisional ranking there is.
         """
         watched = runs.watched(run)
-        told = watched.live() if watched.is_fresh() else await run_in_threadpool(watched.live)
+        told = watched.live.fresh
+        if told is None:
+            told = await run_in_threadpool(watched.live)
         return _tagged(told, if_none_match)
 
-    @app.get("/api/runs/{run}/ranking", responses=_problems(404))
+    @app.get("/api/runs/{run}/ranking", responses=_problems(404, 500))
     def ranking(run: Run) -> dict[str, Any]:
         """The ranking that was reported (``ranking.json``) and its ``fingerprint``."""
         found = decisions.read_ranking(runs.watched(run).run)
@@ -183,7 +196,7 @@ def _add_interface(app: FastAPI, runs: Runs) -> None:
         """One model in depth, finished or under way: curves, layers, phases, what moved most."""
         found = runs.watched(run).details(model)
         if found is None:
-            raise LookupError(f"nothing is stored of a model {model!r} in this run")
+            raise NotThereError(f"nothing is stored of a model {model!r} in this run")
         return found
 
     @app.get("/api/compare", responses=_problems(404, 500, 503))
@@ -196,12 +209,11 @@ def _add_interface(app: FastAPI, runs: Runs) -> None:
 
 
 def _compared(runs: Runs, a: str, b: str) -> Comparison:
-    watched: list[Watched] = [runs.watched(name) for name in (a, b)]
-    return compare(*(rank_run(each.run) for each in watched))
+    return compare(*(runs.watched(name).results() for name in (a, b)))
 
 
 def _add_decisions(app: FastAPI, runs: Runs) -> None:
-    @app.get("/api/runs/{run}/decisions", responses=_problems(404))
+    @app.get("/api/runs/{run}/decisions", responses=_problems(404, 500))
     def list_decisions(run: Run) -> Decisions:
         """What was decided."""
         directory = runs.watched(run).run
@@ -234,9 +246,10 @@ def _page(text: str, policy: str = pages.POLICY, status: int = 200) -> HTMLRespo
 
 def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
     @app.get("/", include_in_schema=False)
-    def home(find: str = "") -> HTMLResponse:
+    def home(find: str = "", if_none_match: Tag = None) -> Response:
         found = [each.to_json() for each in runs.summaries(find)]
-        return _page(pages.runs_page(found, find, runs.folder.name))
+        answer = _page(pages.runs_page(found, find, runs.folder.name))
+        return _unless_known(answer, if_none_match)
 
     @app.get("/runs/{run}/", include_in_schema=False)
     def run_page(run: Run) -> HTMLResponse:
@@ -249,8 +262,11 @@ def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
         kinds = {"ranking.json": "application/json", "ranking.csv": "text/csv"}
         kinds["ranking.parquet"] = "application/vnd.apache.parquet"
         if file not in kinds:
-            raise LookupError(f"there is no {file!r} here")
-        data = (runs.watched(run).run.report / file).read_bytes()
+            raise NotThereError(f"there is no {file!r} here")
+        path = runs.watched(run).run.report / file
+        if not path.exists():
+            raise NotThereError("there is no report of this run yet")
+        data = path.read_bytes()
         save = {"content-disposition": f'attachment; filename="{file}"'}
         return Response(data, media_type=kinds[file], headers=save)
 
@@ -261,7 +277,7 @@ def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
     @app.get("/assets/{name}", include_in_schema=False)
     def asset(name: str) -> Response:
         if name not in pages.ASSETS:
-            raise LookupError(f"there is no {name!r} here")
+            raise NotThereError(f"there is no {name!r} here")
         data, kind = pages.asset(name)
         return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
 

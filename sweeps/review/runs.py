@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ import yaml
 
 from sweeps import decisions
 from sweeps.decisions import DecisionError
-from sweeps.review.watched import STATES, TROUBLE, Watched
+from sweeps.review.errors import NotThereError
+from sweeps.review.watched import STATES, TROUBLE, Watched, stamp
 from sweeps.run_directory import RunDirectory
 
 State = Literal["running", "complete", "interrupted", "unreadable"]
@@ -39,18 +41,18 @@ class Summary:
 
     run: str
     name: str
-    task: str
-    state: State
-    trials: int
-    done: int
-    failed: int
-    ranked: int
-    leader: Leader | None
-    decided: str
-    reviewer: str
-    stands: bool | None
-    changed: str
-    note: str
+    task: str = ""
+    state: State = "unreadable"
+    trials: int = 0
+    done: int = 0
+    failed: int = 0
+    ranked: int = 0
+    leader: Leader | None = None
+    decided: str = ""
+    reviewer: str = ""
+    stands: bool | None = None
+    changed: str = ""
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The summary as plain data."""
@@ -76,55 +78,74 @@ class Runs:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder of run directories")
         self.folder = folder.resolve()
-        self._watched: dict[str, Watched] = {}
+        self._alone = (self.folder / "sweep.yaml").is_file()
+        self._watched: dict[str, tuple[tuple[int, int], Watched]] = {}
         self._summaries: dict[str, tuple[Any, Summary]] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """The names of the runs: of their folders. A name that isn't text (UTF-8) is left out."""
-        if (self.folder / "sweep.yaml").is_file():
+        """The names of the runs: of their folders. A name that isn't text is left out."""
+        if self._alone:
             return [self.folder.name]
         found = (path.parent.name for path in self.folder.glob("[!.]*/sweep.yaml"))
         return sorted(name for name in found if name.isprintable())
 
     def watched(self, name: str) -> Watched:
-        """The run of that name. Raises LookupError if there is none."""
+        """The run of that name. Raises NotThereError if there is none."""
+        path = self._path(name)
+        try:
+            if path is None:
+                raise FileNotFoundError
+            found = (path / "sweep.yaml").stat()
+        except (OSError, ValueError):
+            raise NotThereError(f"there is no run {name!r} in {self.folder.name}") from None
+        # One that was removed and made again, or whose configuration was changed, is another run.
+        key = found.st_ino, found.st_mtime_ns
         with self._lock:
-            if name not in self.names():
-                raise LookupError(f"there is no run {name!r} in {self.folder.name}")
-            if name not in self._watched:
-                alone = (self.folder / "sweep.yaml").is_file()
-                path = self.folder if alone else self.folder / name
-                self._watched[name] = Watched(RunDirectory(path))
-            return self._watched[name]
+            kept = self._watched.get(name)
+            if kept is None or kept[0] != key:
+                if kept is not None:
+                    kept[1].close()
+                kept = self._watched[name] = key, Watched(RunDirectory(path))
+            return kept[1]
+
+    def _path(self, name: str) -> Path | None:
+        """Where a run of that name would be; None for what is no name of a folder in this one."""
+        if self._alone:
+            return self.folder if name == self.folder.name else None
+        is_name = name.isprintable() and "/" not in name and not name.startswith(".")
+        return self.folder / name if name and is_name else None
 
     def summaries(self, words: str = "") -> list[Summary]:
         """Every run that has all the ``words``, those that run first, then the last changed."""
-        found = [self.summary(name) for name in self.names()]
+        found = []
+        for name in self.names():
+            # It may go at any moment.
+            with contextlib.suppress(NotThereError):
+                found.append(self.summary(name))
         kept = [each for each in found if each.matches(words)]
         kept.sort(key=lambda each: each.changed, reverse=True)
         return sorted(kept, key=lambda each: each.state != "running")
 
     def summary(self, name: str) -> Summary:
-        """What a list says of a run. Raises LookupError if there is none of that name."""
+        """What a list says of a run. Raises NotThereError if there is none of that name."""
         watched = self.watched(name)
-        key = _stamps(watched.run), watched.driven
-        kept = self._summaries.get(name)
-        if kept is None or kept[0] != key:
-            kept = self._summaries[name] = key, _summarise(name, watched)
-        return kept[1]
+        try:
+            key = watched, _stamps(watched.run), watched.driven
+            kept = self._summaries.get(name)
+            # A study in a database leaves no trace here when it changes.
+            if kept is None or kept[0] != key or not watched.run.journal.exists():
+                kept = self._summaries[name] = key, _summarise(name, watched)
+            return kept[1]
+        # Whatever is wrong with one run, the others are to be seen.
+        except (OSError, RecursionError) as error:
+            return Summary(name, name, note=_line(error))
 
 
 def _stamps(run: RunDirectory) -> list[tuple[int, int]]:
     """What changes when something of a summary does."""
-    found = []
-    for path in (run.configuration, run.journal, run.report / "ranking.json", run.decisions):
-        try:
-            stat = path.stat()
-            found.append((stat.st_mtime_ns, stat.st_size))
-        except OSError:
-            found.append((0, 0))
-    return found
+    files = (run.configuration, run.journal, run.report / "ranking.json", run.decisions)
+    return [stamp(path) for path in files]
 
 
 def _summarise(name: str, watched: Watched) -> Summary:
@@ -132,7 +153,7 @@ def _summarise(name: str, watched: Watched) -> Summary:
     try:
         given = yaml.safe_load(run.configuration.read_text(encoding="utf-8"))
         configuration = dict(given)
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         configuration, notes = {}, [f"{run.configuration.name}: {_line(error)}"]
     ranking: dict[str, Any] | None = None
     try:
@@ -180,11 +201,10 @@ def _reported(watched: Watched, ranking: dict[str, Any] | None) -> dict[str, int
     """Trials by state as the report counts them, if nothing has happened since; a study of many
     trials takes seconds to read.
     """
-    if ranking is None or watched.driven:
+    if ranking is None or not watched.is_reported:
         return None
-    journal, report, _ = _stamps(watched.run)[1:]
     counts = ranking.get("trials")
-    if report < journal or not isinstance(counts, dict):
+    if not isinstance(counts, dict):
         return None
     found = {name: counts.get(state) for state, name in STATES.items()}
     return {name: n for name, n in found.items() if isinstance(n, int)}

@@ -13,8 +13,6 @@ from sweeps.review.app import build_app
 from sweeps.review.errors import ReviewError
 from sweeps.review.runs import Runs
 
-DEFAULT_PORT = 8631
-
 
 class _Server(uvicorn.Server):
     """Says so once it listens."""
@@ -33,7 +31,7 @@ def serve(
     on_ready: Callable[[str], None] = lambda url: None,
     *,
     host: str = "127.0.0.1",
-    port: int = DEFAULT_PORT,
+    port: int = 0,
     token_file: Path | None = None,
     certificate: tuple[Path, Path] | None = None,
 ) -> None:
@@ -91,5 +89,4 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ReviewError(
             f"can't listen at {host}:{port} ({error.strerror}); choose another one with --port"
         ) from None
-    listening.set_inheritable(True)
     return listening

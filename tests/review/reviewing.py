@@ -38,4 +38,5 @@ def server(folder: Path, *options: str) -> Iterator[str]:
             yield address.rstrip("/")
         finally:
             process.terminate()
-            assert process.wait(20) == 3
+            code = process.wait(20)
+    assert code == 3

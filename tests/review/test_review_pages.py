@@ -17,12 +17,14 @@ from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import Error as PlaywrightError
 from reviewing import HOSTILE, server
 
+import sweeps.report
 from sweeps.decisions import stands
 from sweeps.run_directory import RunDirectory
 
 pytestmark = needs_browser
 
-AXE = Path("sweeps/report/page/node_modules/axe-core/axe.min.js")
+PAGE = Path(sweeps.report.__file__).parent / "page"
+AXE = PAGE / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture
@@ -198,8 +200,8 @@ def test_a_sweep_that_goes_on_is_followed_to_its_end(browser: Browser, tmp_path:
         page.goto(f"{address}/runs/going/")
         step = "document.querySelector('article progress')?.value"
         before = eventually(page, step, 120)
-        # It is told again once a second, and asked for every 1.5 s.
-        eventually(page, f"{step} !== {before}", 3)
+        # Within 3 s where the machine isn't busy: benchmarks/polling.py measures it.
+        eventually(page, f"{step} !== {before}", 15)
         eventually(page, "document.querySelectorAll('article svg').length >= 3", 20)
         page.get_by_role("button", name="See it in depth").first.click()
         expect(page.locator("dialog")).to_contain_text("Layer by layer")

@@ -85,11 +85,19 @@ def test_nothing_is_left_of_it_when_a_training_ends_or_is_put_by(
     assert not list(run.live.iterdir())
 
 
-def test_it_is_told_once_a_second_at_most(tmp_path: Path) -> None:
+def test_it_is_told_when_it_is_time_to_and_no_sooner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(10**6))
+    monkeypatch.setattr(live.time, "monotonic", lambda: next(clock) / 1000)
+    monkeypatch.setattr(live, "SECONDS", 100.0)
     run, training, _ = group(tmp_path / "run", budget={"epochs": 200, "batch_size": 32})
     for _ in range(20):
         training.advance(0.0)
     assert read_live(run) == []
+    clock = iter(range(101_000, 10**6))
+    training.advance(0.0)
+    assert [each.step for each in read_live(run)] == [21]
 
 
 def test_what_cannot_be_written_or_read_does_no_harm(tmp_path: Path, at_once: None) -> None:

@@ -63,7 +63,6 @@ class Page {
     this.#readAddress();
     addEventListener("hashchange", () => this.#readAddress());
     this.#build();
-    this.#buildControls();
     this.view.whenChanged((_, changed) => this.#soon(changed));
     this.draw();
   }
@@ -81,12 +80,12 @@ class Page {
 
   /** Go on with other data, under the same view: models have come in. */
   renew(data) {
-    this.view.defaults = { ...this.view.defaults, ...data.view };
+    this.view.takeDefaults(data.view);
     this.#take(data);
-    const columns = this.#columns().map(({ id }) => id);
-    if (columns.join() !== this.columnsBuilt) this.#buildControls();
     this.chartsMoved = true;
     this.draw();
+    // A setting that no model had before has no box among the columns.
+    if (this.#columnIds() !== this.columnsBuilt) location.reload();
   }
 
   get valid() {
@@ -111,10 +110,14 @@ class Page {
     return rankingColumns(this.data, this.view, this.order, (model) => this.open(model));
   }
 
-  #buildControls() {
-    this.columnsBuilt = this.#columns()
+  #columnIds() {
+    return this.#columns()
       .map(({ id }) => id)
       .join();
+  }
+
+  #build() {
+    this.columnsBuilt = this.#columnIds();
     const shown = () => ({ columns: this.shownColumns, rows: this.rows });
     const built = controls(this.view, {
       kinds: this.kinds,
@@ -123,9 +126,6 @@ class Page {
     });
     this.noted = built.noted;
     document.getElementById("controls").replaceChildren(built.element);
-  }
-
-  #build() {
     this.table = new Table(document.getElementById("table"), {
       caption: "Ranked models; press a head to sort, a model to see it in depth",
       rowClass: (model) => (this.order.low?.[model] === 1 ? "first" : ""),
@@ -146,7 +146,7 @@ class Page {
    * those of which there is something to show. */
   async openUnranked(part) {
     await this.data.read;
-    for (const name of part.querySelectorAll("[data-unranked]")) {
+    for (const name of within(part, "[data-unranked]")) {
       const { unranked: id, name: title } = name.dataset;
       if (!this.review && !this.data.details[id]) continue;
       const reason = name.closest("tr").cells[1].textContent;
@@ -313,11 +313,16 @@ class Page {
 
 /** Buttons by which what is written in the page can be saved. */
 function addSaving(part) {
-  for (const chart of part.querySelectorAll("#timelines svg")) {
+  for (const chart of within(part, "#timelines svg")) {
     const name = fileName(chart.querySelector("title").textContent);
     chart.after(below(chartButtons(name, chart)));
   }
-  for (const frame of part.querySelectorAll(".scroll:not(#table)")) withButtons(frame);
+  for (const frame of within(part, ".scroll:not(#table)")) withButtons(frame);
+}
+
+/** The elements in `part`, and itself, that a selector is of. */
+function within(part, selector) {
+  return [...(part.matches(selector) ? [part] : []), ...part.querySelectorAll(selector)];
 }
 
 /** The data of a page, or null where no model is ranked. The models in depth, which stand behind
@@ -349,12 +354,12 @@ async function start() {
 
 /** What the review server adds: a decision, or what is under way. */
 async function follow(review, page) {
-  const live = new Live(review, async (fresh, sections) => {
+  const live = new Live(review, async (fresh, elements) => {
     if (!page) return;
     page.renew(await dataOf(fresh));
-    for (const section of sections) {
-      addSaving(section);
-      page.openUnranked(section);
+    for (const element of elements) {
+      addSaving(element);
+      page.openUnranked(element);
     }
   });
   if (!page || (await live.started)) return;

@@ -2,17 +2,22 @@
 // that goes on, and record a decision. From disk there is no server, and none of it is shown.
 
 import { html } from "./elements.js";
+import { span } from "./words.js";
 
 /** The server's interface for one run. */
 export class Review {
-  constructor(place) {
+  /** `ranking` is which provisional one the page shows; null where it is the report's. */
+  constructor(place, ranking) {
     this.place = place;
+    this.ranking = ranking;
+    /** The tag of the last answer to `live`; without it the next one is whole. */
+    this.tag = null;
   }
 
   /** The interface that the page was told of; null from disk. */
   static ofPage() {
-    const place = document.querySelector('meta[name="tracerank-review"]')?.content;
-    return place ? new Review(place) : null;
+    const told = document.querySelector('meta[name="tracerank-review"]');
+    return told?.content ? new Review(told.content, told.dataset.ranking || null) : null;
   }
 
   async #ask(path, options = {}) {
@@ -60,7 +65,7 @@ export class DecisionForm {
         html(
           "option",
           { value: id },
-          `${models.rank_low[at]}–${models.rank_high[at]}: ${models.name[at]} (${id})`,
+          `${span(models.rank_low[at], models.rank_high[at])}: ${models.name[at]} (${id})`,
         ),
       ),
     );

@@ -20,6 +20,14 @@ export class View {
     Object.assign(this, this.defaults);
   }
 
+  /** Opens with other values from now on, those that were not changed among them. */
+  takeDefaults(values) {
+    for (const [name, value] of Object.entries(values)) {
+      if (this[name] === this.defaults[name]) this[name] = value;
+    }
+    this.defaults = { ...this.defaults, ...values };
+  }
+
   /** Calls `listener(view, changed)` after each change. */
   whenChanged(listener) {
     this.listeners.push(listener);
