@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +25,10 @@ SECONDS = 1.0
 
 SHARE = 0.01
 """Most of a training's time that goes into traces for those who watch."""
+
+_ID = re.compile("[0-9a-f]{12}")
+_MOST = 2**53
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Teller:
         self._run = run
         self._next = time.monotonic() + SECONDS
         self._next_trace = self._next + SECONDS
-        self._name: str | None = None
+        self._told: list[str] = []
 
     def tell(self, trial: int, trainings: Mapping[str, str], under_way: UnderWay) -> None:
         """Tell of ``trainings`` (their JSON by id), if it is time to. What can't be written isn't:
@@ -74,12 +79,12 @@ class Teller:
         if now < self._next:
             return
         self._next = now + SECONDS
-        if self._name != (name := next(iter(trainings))):
+        if self._told != (ids := list(trainings)):
             self.forget()
-            self._name = name
+            self._told = ids
         live = Live(
             trial=trial,
-            training_ids=list(trainings),
+            training_ids=ids,
             seeds=[json.loads(text)["seed"] for text in trainings.values()],
             step=under_way.step,
             total_steps=under_way.total_steps,
@@ -89,7 +94,7 @@ class Teller:
         )
         with contextlib.suppress(OSError, TraceError):
             text = json.dumps(asdict(live))
-            write_atomically(self._run.live / f"{name}.json", text.encode(), durably=False)
+            write_atomically(self._run.live / f"{ids[0]}.json", text.encode(), durably=False)
             if now >= self._next_trace:
                 for training_id, trace in zip(trainings, under_way.traces(), strict=True):
                     trace.save(self._run.live / f"{training_id}.npz")
@@ -97,13 +102,11 @@ class Teller:
 
     def forget(self) -> None:
         """Remove what was told."""
-        if self._name is not None:
-            with contextlib.suppress(OSError, ValueError):
-                path = self._run.live / f"{self._name}.json"
-                for training_id in json.loads(path.read_text())["training_ids"]:
-                    (self._run.live / f"{training_id}.npz").unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
-            self._name = None
+        names = [f"{one}.npz" for one in self._told] + [f"{one}.json" for one in self._told[:1]]
+        self._told = []
+        for name in names:
+            with contextlib.suppress(OSError):
+                (self._run.live / name).unlink(missing_ok=True)
 
 
 def read_live(run: RunDirectory) -> list[Live]:
@@ -111,9 +114,35 @@ def read_live(run: RunDirectory) -> list[Live]:
     found = []
     for path in sorted(run.live.glob("[!.]*.json")):
         # A worker may take the file away at any moment, and a killed machine leave half of one.
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(Live(**json.loads(path.read_text())))
+        with contextlib.suppress(*_DAMAGE):
+            live = Live(**json.loads(path.read_text()))
+            _require_told(live)
+            found.append(live)
     return sorted(found, key=lambda each: each.trial)
+
+
+def _require_told(live: Live) -> None:
+    """Raises one of `_DAMAGE` for what no worker tells: a run directory may come from others."""
+    ids, seeds, histories = live.training_ids, live.seeds, live.histories
+    every = [entry for history in histories for entry in history]
+    numbers = [live.trial, live.step, live.total_steps, live.seconds, live.told, *seeds]
+    if not (
+        len(ids) == len(seeds) == len(histories) > 0
+        # An id becomes a path.
+        and all(map(_ID.fullmatch, ids))
+        and all(_is_number(each) for each in (*numbers, *(entry["step"] for entry in every)))
+        # A training that diverges tells of a loss that is no number.
+        and all(
+            entry.get(name) is None or type(entry[name]) is float or _is_number(entry[name])
+            for entry in every
+            for name in ("metric", "train_loss")
+        )
+    ):
+        raise ValueError("no worker tells this")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= _MOST
 
 
 def live_trace(run: RunDirectory, training_id: str) -> Trace | None:
