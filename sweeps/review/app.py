@@ -17,15 +17,24 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from sweeps import decisions
-from sweeps.decisions import MOST_TEXT, ChangedRankingError, Decision, DecisionError
+from sweeps.decisions import (
+    MOST_TEXT,
+    ChangedRankingError,
+    DamagedError,
+    Decision,
+    DecisionError,
+)
 from sweeps.ranking import fingerprint
+from sweeps.records import printable
 from sweeps.results import rank_run
 from sweeps.review import pages
 from sweeps.review.access import COOKIE, Access
 from sweeps.review.comparison import Comparison, compare
+from sweeps.review.errors import MissingError
 from sweeps.review.runs import Runs, Summary
 from sweeps.review.watched import TROUBLE, Told, Watched
 
@@ -85,7 +94,7 @@ def build_app(runs: Runs, host: str, token: str | None = None) -> Access:
 
 def _add_errors(app: FastAPI) -> None:
     def answer(request: Request, status: int, error: Exception | str) -> Response:
-        message = " ".join(str(error).split())
+        message = printable(" ".join(str(error).split()))
         if request.url.path.startswith("/api"):
             return JSONResponse({"detail": message}, status_code=status)
         return _page(pages.problem_page(message), status=status)
@@ -95,7 +104,7 @@ def _add_errors(app: FastAPI) -> None:
         return answer(request, 422, "; ".join(map(_in_words, error.errors())))
 
     async def missing(request: Request, error: Exception) -> Response:
-        return answer(request, 404, error.args[0] if error.args else "not found")
+        return answer(request, 404, error)
 
     async def changed(request: Request, error: Exception) -> Response:
         return answer(request, 409, error)
@@ -105,6 +114,9 @@ def _add_errors(app: FastAPI) -> None:
 
     async def trouble(request: Request, error: Exception) -> Response:
         return answer(request, 503 if isinstance(error, ConnectionError) else 500, error)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        return answer(request, 500, f"the server failed at this: {type(error).__name__}: {error}")
 
     async def unanswered(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -117,9 +129,11 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     for kind in TROUBLE:
         app.add_exception_handler(kind, trouble)
-    for absent in (LookupError, FileNotFoundError):
+    for absent in (MissingError, FileNotFoundError):
         app.add_exception_handler(absent, missing)
     app.add_exception_handler(DecisionError, refused)
+    app.add_exception_handler(DamagedError, trouble)
+    app.add_exception_handler(Exception, failed)
     app.add_exception_handler(ChangedRankingError, changed)
 
 
@@ -172,7 +186,7 @@ def _add_interface(app: FastAPI, runs: Runs) -> None:
         told = watched.live() if watched.is_fresh() else await run_in_threadpool(watched.live)
         return _tagged(told, if_none_match)
 
-    @app.get("/api/runs/{run}/ranking", responses=_problems(404))
+    @app.get("/api/runs/{run}/ranking", responses=_problems(404, 500))
     def ranking(run: Run) -> dict[str, Any]:
         """The ranking that was reported (``ranking.json``) and its ``fingerprint``."""
         found = decisions.read_ranking(runs.watched(run).run)
@@ -183,7 +197,7 @@ def _add_interface(app: FastAPI, runs: Runs) -> None:
         """One model in depth, finished or under way: curves, layers, phases, what moved most."""
         found = runs.watched(run).details(model)
         if found is None:
-            raise LookupError(f"nothing is stored of a model {model!r} in this run")
+            raise MissingError(f"nothing is stored of a model {model!r} in this run")
         return found
 
     @app.get("/api/compare", responses=_problems(404, 500, 503))
@@ -201,7 +215,7 @@ def _compared(runs: Runs, a: str, b: str) -> Comparison:
 
 
 def _add_decisions(app: FastAPI, runs: Runs) -> None:
-    @app.get("/api/runs/{run}/decisions", responses=_problems(404))
+    @app.get("/api/runs/{run}/decisions", responses=_problems(404, 500))
     def list_decisions(run: Run) -> Decisions:
         """What was decided."""
         directory = runs.watched(run).run
@@ -213,7 +227,9 @@ def _add_decisions(app: FastAPI, runs: Runs) -> None:
         return Decisions(decisions=every, stands=stands)
 
     @app.post(
-        "/api/runs/{run}/decisions", status_code=201, responses=_problems(400, 404, 409, 411, 413)
+        "/api/runs/{run}/decisions",
+        status_code=201,
+        responses=_problems(400, 404, 409, 411, 413, 500),
     )
     def decide(run: Run, choice: Choice) -> Decision:
         """Record a decision from the ranking as it was reported; 409 if that is not the one that
@@ -236,7 +252,7 @@ def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
     @app.get("/", include_in_schema=False)
     def home(find: str = "") -> HTMLResponse:
         found = [each.to_json() for each in runs.summaries(find)]
-        return _page(pages.runs_page(found, find, runs.folder.name))
+        return _page(pages.runs_page(found, find, runs.name))
 
     @app.get("/runs/{run}/", include_in_schema=False)
     def run_page(run: Run) -> HTMLResponse:
@@ -249,8 +265,13 @@ def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
         kinds = {"ranking.json": "application/json", "ranking.csv": "text/csv"}
         kinds["ranking.parquet"] = "application/vnd.apache.parquet"
         if file not in kinds:
-            raise LookupError(f"there is no {file!r} here")
-        data = (runs.watched(run).run.report / file).read_bytes()
+            raise MissingError(f"there is no {file!r} here")
+        directory = runs.watched(run).run
+        path = (directory.report / file).resolve()
+        # A run directory may come from somebody else: no link in it leads to what isn't in it.
+        if not path.is_relative_to(directory.path.resolve()) or not path.is_file():
+            raise MissingError(f"there is no {file} in the report of this run")
+        data = path.read_bytes()
         save = {"content-disposition": f'attachment; filename="{file}"'}
         return Response(data, media_type=kinds[file], headers=save)
 
@@ -261,7 +282,7 @@ def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
     @app.get("/assets/{name}", include_in_schema=False)
     def asset(name: str) -> Response:
         if name not in pages.ASSETS:
-            raise LookupError(f"there is no {name!r} here")
+            raise MissingError(f"there is no {name!r} here")
         data, kind = pages.asset(name)
         return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
 
@@ -271,7 +292,11 @@ def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
 
     @app.post("/login", include_in_schema=False)
     async def sign_in(request: Request) -> Response:
-        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return Response(status_code=400)
+        form = parse_qs(body.decode("utf-8", "replace"))
         session = access.signed_in(form.get("token", [""])[0].strip())
         if session is None:
             return _page(pages.login_page(wrong=True), status=401)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import threading
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,8 +15,13 @@ import yaml
 
 from sweeps import decisions
 from sweeps.decisions import DecisionError
+from sweeps.records import printable
+from sweeps.review.errors import MissingError
 from sweeps.review.watched import STATES, TROUBLE, Watched
-from sweeps.run_directory import RunDirectory
+from sweeps.run_directory import DAMAGE, RunDirectory
+
+_LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+"""The last time that a date can tell; a file may say that it is of a later one."""
 
 State = Literal["running", "complete", "interrupted", "unreadable"]
 
@@ -76,43 +84,81 @@ class Runs:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder of run directories")
         self.folder = folder.resolve()
-        self._watched: dict[str, Watched] = {}
+        self.name = printable(self.folder.name)
+        self._watched: dict[str, tuple[Any, Watched]] = {}
         self._summaries: dict[str, tuple[Any, Summary]] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
         """The names of the runs: of their folders. A name that isn't text (UTF-8) is left out."""
-        if (self.folder / "sweep.yaml").is_file():
-            return [self.folder.name]
+        if self._is_run:
+            return [self.name]
         found = (path.parent.name for path in self.folder.glob("[!.]*/sweep.yaml"))
         return sorted(name for name in found if name.isprintable())
 
     def watched(self, name: str) -> Watched:
-        """The run of that name. Raises LookupError if there is none."""
+        """The run of that name. Raises MissingError if there is none."""
+        path = self._path(name)
+        if path is None:
+            raise MissingError(f"there is no run {name!r} in {self.name}")
+        run = RunDirectory(path)
+        begun = _begun(run)
         with self._lock:
-            if name not in self.names():
-                raise LookupError(f"there is no run {name!r} in {self.folder.name}")
-            if name not in self._watched:
-                alone = (self.folder / "sweep.yaml").is_file()
-                path = self.folder if alone else self.folder / name
-                self._watched[name] = Watched(RunDirectory(path))
-            return self._watched[name]
+            # Another sweep may have been put in the place of one that was looked at.
+            if name not in self._watched or self._watched[name][0] != begun:
+                self._watched[name] = begun, Watched(run)
+            return self._watched[name][1]
+
+    @property
+    def _is_run(self) -> bool:
+        return (self.folder / "sweep.yaml").is_file()
+
+    def _path(self, name: str) -> Path | None:
+        """Where the run of that name is, if there is one; asked for each run of a list."""
+        if self._is_run:
+            return self.folder if name == self.name else None
+        if "/" in name or name.startswith(".") or not name.isprintable():
+            return None
+        try:
+            found = (self.folder / name / "sweep.yaml").is_file()
+        except OSError:
+            return None
+        return self.folder / name if found else None
 
     def summaries(self, words: str = "") -> list[Summary]:
         """Every run that has all the ``words``, those that run first, then the last changed."""
-        found = [self.summary(name) for name in self.names()]
+        found = []
+        for name in self.names():
+            # A run may be moved away at any moment.
+            with contextlib.suppress(MissingError):
+                found.append(self.summary(name))
         kept = [each for each in found if each.matches(words)]
         kept.sort(key=lambda each: each.changed, reverse=True)
         return sorted(kept, key=lambda each: each.state != "running")
 
     def summary(self, name: str) -> Summary:
-        """What a list says of a run. Raises LookupError if there is none of that name."""
+        """What a list says of a run. Raises MissingError if there is none of that name."""
         watched = self.watched(name)
-        key = _stamps(watched.run), watched.driven
-        kept = self._summaries.get(name)
-        if kept is None or kept[0] != key:
-            kept = self._summaries[name] = key, _summarise(name, watched)
-        return kept[1]
+        try:
+            key = _begun(watched.run), _stamps(watched.run), watched.driven
+            kept = self._summaries.get(name)
+            if kept is None or kept[0] != key:
+                kept = self._summaries[name] = key, _summarise(name, watched)
+            return kept[1]
+        # Whatever a run directory holds, it hides no other.
+        except Exception as error:
+            return _unreadable(name, watched.run, error)
+
+
+def _begun(run: RunDirectory) -> tuple[int, bytes]:
+    """What is written once when a sweep begins, and is another for another sweep; and which file
+    holds it, as a copy that is put back may know less.
+    """
+    with contextlib.suppress(OSError), run.study.open("rb") as file:
+        return os.fstat(file.fileno()).st_ino, file.read(1000)
+    with contextlib.suppress(OSError), run.journal.open("rb") as file:
+        return os.fstat(file.fileno()).st_ino, file.readline(1000)
+    return 0, b""
 
 
 def _stamps(run: RunDirectory) -> list[tuple[int, int]]:
@@ -132,7 +178,7 @@ def _summarise(name: str, watched: Watched) -> Summary:
     try:
         given = yaml.safe_load(run.configuration.read_text(encoding="utf-8"))
         configuration = dict(given)
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (*DAMAGE, yaml.YAMLError) as error:
         configuration, notes = {}, [f"{run.configuration.name}: {_line(error)}"]
     ranking: dict[str, Any] | None = None
     try:
@@ -152,7 +198,7 @@ def _summarise(name: str, watched: Watched) -> Summary:
     decided, reviewer, stands = "", "", None
     try:
         made, stands = decisions.stands(run)
-        decided, reviewer = made.model_id, made.reviewer
+        decided, reviewer = _text(made.model_id), _text(made.reviewer)
     except FileNotFoundError:
         pass
     except DecisionError as error:
@@ -160,8 +206,8 @@ def _summarise(name: str, watched: Watched) -> Summary:
     state: State = "complete" if done >= trials else "interrupted"
     return Summary(
         run=name,
-        name=str(configuration.get("name", name)),
-        task=str(configuration.get("task", "")),
+        name=_text(configuration.get("name", name)),
+        task=_text(configuration.get("task", "")),
         state="running" if watched.driven else "unreadable" if not counts else state,
         trials=trials,
         done=done,
@@ -193,21 +239,48 @@ def _reported(watched: Watched, ranking: dict[str, Any] | None) -> dict[str, int
 def _leader(ranking: dict[str, Any]) -> Leader | None:
     try:
         first = ranking["models"][0]
-        return Leader(
-            model_id=str(first["model_id"]),
-            architecture=str(first["architecture"]),
-            init=str(first["init"]),
+        leader = Leader(
+            model_id=_text(first["model_id"]),
+            architecture=_text(first["architecture"]),
+            init=_text(first["init"]),
             traceability=float(first["traceability"]),
             rank_high=int(first["rank_high"]),
         )
-    except (IndexError, KeyError, TypeError, ValueError):
+    except DAMAGE:
         return None
+    # JSON has no infinity; a list with one would be read by no browser.
+    return leader if math.isfinite(leader.traceability) else None
 
 
 def _changed(run: RunDirectory) -> str:
     times = [mtime for mtime, _ in _stamps(run)]
-    return datetime.fromtimestamp(max(times) / 1e9, UTC).isoformat(timespec="seconds")
+    latest = min(max(times) / 1e9, _LAST)
+    return datetime.fromtimestamp(latest, UTC).isoformat(timespec="seconds")
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]
+def _unreadable(name: str, run: RunDirectory, error: Exception) -> Summary:
+    return Summary(
+        run=name,
+        name=name,
+        task="",
+        state="unreadable",
+        trials=0,
+        done=0,
+        failed=0,
+        ranked=0,
+        leader=None,
+        decided="",
+        reviewer="",
+        stands=None,
+        changed=_changed(run),
+        note=_line(error),
+    )
+
+
+def _text(value: object) -> str:
+    """A text of a file as a list shows it; nothing for what can't be one."""
+    return _line(value) if isinstance(value, str | int | float) else ""
+
+
+def _line(value: object) -> str:
+    return printable(" ".join(str(value).split())[:500])
