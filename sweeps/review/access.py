@@ -33,7 +33,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_OPEN = ("/login",)
+_OPEN = ("/login", "/assets/report.css", "/assets/review.css")
+"""Where a token is typed, and how that looks."""
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -110,7 +111,7 @@ class Access:
             return 403, "this server answers to a loopback address alone, such as 127.0.0.1"
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             origin = headers.get(b"origin")
-            if origin is not None and urlsplit(origin).netloc != host:
+            if origin is not None and _place(origin) != host:
                 return 403, "a page of another site may not write here"
             length = headers.get(b"content-length", "0")
             if not length.isdecimal() or int(length) > LONGEST_BODY:
@@ -147,6 +148,13 @@ class Access:
 
 def _session(token: str) -> str:
     return hmac.new(token.encode(), b"tracerank review session", hashlib.sha256).hexdigest()
+
+
+def _place(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _hostname(host: str) -> str:
