@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from typing import Any
 
 from sweeps.ranking import fingerprint
 from sweeps.records import printable
-from sweeps.run_directory import RunDirectory, resume_command, write_json
+from sweeps.run_directory import DAMAGE, RunDirectory, resume_command, write_json
 
 SCHEMA = 1
 MOST_TEXT = 10_000
@@ -26,11 +27,11 @@ MOST_TEXT = 10_000
 
 
 class DecisionError(ValueError):
-    """A decision that can't be recorded, or records that can't be read."""
+    """A decision that can't be recorded."""
 
 
 class DamagedError(DecisionError):
-    """A ranking or decisions that can't be read."""
+    """A ranking, or a record of decisions, that can't be read."""
 
 
 class ChangedRankingError(DecisionError):
@@ -52,20 +53,22 @@ class Decision:
 def read_ranking(run: RunDirectory) -> dict[str, Any]:
     """The ranking that was reported.
 
-    Raises FileNotFoundError if there is none yet, DecisionError if it is damaged.
+    Raises FileNotFoundError if there is none yet, DamagedError if it is damaged.
     """
     path = run.report / "ranking.json"
     try:
         ranking = json.loads(path.read_text(encoding="utf-8"))
         fingerprint(ranking)
-        float(ranking["alpha"])
+        _require_finite(ranking["alpha"])
         for row in (*ranking["models"], *ranking["excluded"]):
             str.strip(row["model_id"])
+        for row in ranking["excluded"]:
+            str.strip(row["reason"])
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path}: there is no ranking yet; end the sweep with: {resume_command(run.path)}"
         ) from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except DAMAGE as error:
         raise DamagedError(
             f"{path}: damaged ({error}); write it anew with: "
             f"tracerank report {shlex.quote(str(run.path))}"
@@ -76,7 +79,7 @@ def read_ranking(run: RunDirectory) -> dict[str, Any]:
 def decisions(run: RunDirectory) -> list[Decision]:
     """All that were recorded, the first first; none if there is no file.
 
-    Raises DecisionError if it is damaged.
+    Raises DamagedError if it is damaged.
     """
     try:
         stored = json.loads(run.decisions.read_text(encoding="utf-8"))
@@ -84,13 +87,13 @@ def decisions(run: RunDirectory) -> list[Decision]:
             raise ValueError(f"schema {stored['schema']!r}; this version knows {SCHEMA}")
         every = [Decision(**each) for each in stored["decisions"]]
         for each in every:
-            float(each.alpha)
+            _require_finite(each.alpha)
             for text in (each.model_id, each.reviewer, each.reason, each.time, each.ranking):
-                str.strip(text)
+                text.encode()
         return every
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except DAMAGE as error:
         raise DamagedError(
             f"{run.decisions}: damaged ({error}); put an undamaged copy in its place"
         ) from None
@@ -138,7 +141,7 @@ def decide(
 def stands(run: RunDirectory) -> tuple[Decision, bool]:
     """The last decision, and whether the ranking it was made from is still the one reported.
 
-    Raises FileNotFoundError if nothing was decided or ranked, DecisionError for damaged files.
+    Raises FileNotFoundError if nothing was decided or ranked, DamagedError for damaged files.
     """
     made = decisions(run)
     if not made:
@@ -148,6 +151,11 @@ def stands(run: RunDirectory) -> tuple[Decision, bool]:
             "--model ID --reviewer NAME --reason TEXT"
         )
     return made[-1], made[-1].ranking == fingerprint(read_ranking(run))
+
+
+def _require_finite(alpha: float) -> None:
+    if not math.isfinite(alpha):
+        raise ValueError(f"alpha is {alpha}")
 
 
 def _require_ranked(ranking: Mapping[str, Any], model_id: str) -> None:

@@ -181,13 +181,24 @@ def _read(path: Path, made_by: Mapping[str, Any]) -> dict[str, Scores]:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             if json.loads(str(file["made_by"])) != made_by:
                 return {}
-            columns = [file[name] for name in ("values", "curves", "points", "made_from")]
-            values, curves, points, made_from = columns
+            ids = _column(file, "ids", "U", ())
+            values = _column(file, "values", "f", (len(scoring.TRACE_COLUMNS),))
+            curves = _column(file, "curves", "f", (2, scoring.POINTS))
+            points = _column(file, "points", "i", ())
+            made_from = _column(file, "made_from", "i", (4,))
             return {
                 training_id: Scores(values[row], curves[row, :, : points[row]], tuple(state))
                 for row, (training_id, state) in enumerate(
-                    zip(file["ids"].tolist(), made_from.tolist(), strict=True)
+                    zip(ids.tolist(), made_from.tolist(), strict=True)
                 )
             }
     except DAMAGE:
         return {}
+
+
+def _column(file: Mapping[str, Any], name: str, kind: str, shape: tuple[int, ...]) -> Array:
+    """An array of the file. Raises ValueError if it isn't of the kind and shape that is written."""
+    column: Array = np.asarray(file[name])
+    if column.dtype.kind != kind or column.shape[1:] != shape or not column.ndim:
+        raise ValueError(f"{name}: {column.dtype} of {column.shape}")
+    return column

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import re
 import time
 from collections.abc import Mapping
@@ -28,7 +27,9 @@ SECONDS = 1.0
 SHARE = 0.01
 """Most of a training's time that goes into telling, after the first time."""
 
-_ID = re.compile(r"[0-9a-f]{12}")
+_ID = re.compile("[0-9a-f]{12}")
+_MOST = 2**53
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -118,25 +119,35 @@ def read_live(run: RunDirectory) -> list[Live]:
     found = []
     for path in sorted(run.live.glob("[!.]*.json")):
         # A worker may take the file away at any moment, and a killed machine leave half of one.
-        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
-            found.append(_checked(Live(**json.loads(path.read_text()))))
+        with contextlib.suppress(*_DAMAGE):
+            live = Live(**json.loads(path.read_text()))
+            _require_told(live)
+            found.append(live)
     return sorted(found, key=lambda each: each.trial)
 
 
-def _checked(live: Live) -> Live:
-    """The same. Raises ValueError or TypeError for what no worker tells."""
-    numbers = (live.trial, live.step, live.total_steps, live.seconds, live.told, *live.seeds)
-    if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
-        raise ValueError("figures must be numbers")
-    if not live.training_ids or not all(map(_ID.fullmatch, live.training_ids)):
-        raise ValueError("training_ids must be ids")
-    if not len(live.training_ids) == len(live.seeds) == len(live.histories):
-        raise ValueError("there must be a seed and a history for every training")
-    for entry in (each for history in live.histories for each in history):
-        for name in ("step", "metric", "train_loss"):
-            if not isinstance(entry[name], int | float | None):
-                raise TypeError(f"{name} must be a number")
-    return live
+def _require_told(live: Live) -> None:
+    """Raises one of `_DAMAGE` for what no worker tells: a run directory may come from others."""
+    ids, seeds, histories = live.training_ids, live.seeds, live.histories
+    every = [entry for history in histories for entry in history]
+    numbers = [live.trial, live.step, live.total_steps, live.seconds, live.told, *seeds]
+    if not (
+        len(ids) == len(seeds) == len(histories) > 0
+        # An id becomes a path.
+        and all(map(_ID.fullmatch, ids))
+        and all(_is_number(each) for each in (*numbers, *(entry["step"] for entry in every)))
+        # A training that diverges tells of a loss that is no number.
+        and all(
+            entry.get(name) is None or type(entry[name]) is float or _is_number(entry[name])
+            for entry in every
+            for name in ("metric", "train_loss")
+        )
+    ):
+        raise ValueError("no worker tells this")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= _MOST
 
 
 def live_trace(run: RunDirectory, training_id: str) -> Trace | None:

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command, write_json
+from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, resume_command, write_json
 from trace_core import Trace
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
@@ -95,7 +95,7 @@ def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:
         return TrainingRecord(**json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise RunDirectoryError(
             f"{path}: not the record of a training ({error}); delete it, and make it again with: "
             f"{resume_command(run.path)}"

@@ -21,6 +21,12 @@ from typing import IO, Any
 
 from trace_core.durable import write_atomically
 
+DAMAGE = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError),
+    RecursionError,  # json's for depth
+)
+"""What reading a file raises that holds something else than was written; its own absence too."""
+
 
 class RunDirectoryError(ValueError):
     """A path that is not a run directory, or one that another process is writing."""
@@ -119,7 +125,7 @@ class RunDirectory:
                 raise TypeError("import_path is not a list of folders")
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError, AttributeError) as error:
+        except DAMAGE as error:
             raise RunDirectoryError(
                 f"{self.environment}: damaged ({error}); delete it: the sweep can do without"
             ) from None
@@ -147,7 +153,7 @@ class RunDirectory:
                 raise ValueError("points must be mappings")
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError, KeyError, OSError) as error:
+        except DAMAGE as error:
             raise RunDirectoryError(
                 f"{self.earlier}: does not hold an earlier sweep's points, or is damaged "
                 f"({error}); put an undamaged copy in its place"

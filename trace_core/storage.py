@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -50,6 +51,7 @@ DAMAGE = (
     RuntimeError,  # zipfile's for flags and methods that it doesn't know
     OverflowError,
     MemoryError,  # numpy's for a shape that was damaged
+    TokenError,  # numpy's for a header that is none
 )
 _PREFIX = 10
 """Bytes of an npy file before the text that describes its array: eight, and the text's length."""

@@ -17,15 +17,23 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from sweeps import decisions
-from sweeps.decisions import MOST_TEXT, ChangedRankingError, DamagedError, Decision, DecisionError
+from sweeps.decisions import (
+    MOST_TEXT,
+    ChangedRankingError,
+    DamagedError,
+    Decision,
+    DecisionError,
+)
 from sweeps.ranking import fingerprint
+from sweeps.records import printable
 from sweeps.review import pages
 from sweeps.review.access import COOKIE, Access
 from sweeps.review.comparison import Comparison, compare
-from sweeps.review.errors import NotThereError
+from sweeps.review.errors import MissingError
 from sweeps.review.runs import Runs, Summary
 from sweeps.review.watched import TROUBLE, Told, tag_of
 
@@ -85,7 +93,7 @@ def build_app(runs: Runs, host: str, token: str | None = None) -> Access:
 
 def _add_errors(app: FastAPI) -> None:
     def answer(request: Request, status: int, error: Exception | str) -> Response:
-        message = " ".join(str(error).split())
+        message = printable(" ".join(str(error).split()))
         if request.url.path.startswith("/api"):
             return JSONResponse({"detail": message}, status_code=status)
         return _page(pages.problem_page(message), status=status)
@@ -106,6 +114,9 @@ def _add_errors(app: FastAPI) -> None:
     async def trouble(request: Request, error: Exception) -> Response:
         return answer(request, 503 if isinstance(error, ConnectionError) else 500, error)
 
+    async def failed(request: Request, error: Exception) -> Response:
+        return answer(request, 500, f"the server failed at this: {type(error).__name__}: {error}")
+
     async def unanswered(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         found = answer(request, error.status_code, error.detail)
@@ -117,10 +128,11 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     for kind in TROUBLE:
         app.add_exception_handler(kind, trouble)
-    for absent in (NotThereError, FileNotFoundError):
+    for absent in (MissingError, FileNotFoundError):
         app.add_exception_handler(absent, missing)
     app.add_exception_handler(DecisionError, refused)
     app.add_exception_handler(DamagedError, trouble)
+    app.add_exception_handler(Exception, failed)
     app.add_exception_handler(ChangedRankingError, changed)
 
 
@@ -196,7 +208,7 @@ def _add_interface(app: FastAPI, runs: Runs) -> None:
         """One model in depth, finished or under way: curves, layers, phases, what moved most."""
         found = runs.watched(run).details(model)
         if found is None:
-            raise NotThereError(f"nothing is stored of a model {model!r} in this run")
+            raise MissingError(f"nothing is stored of a model {model!r} in this run")
         return found
 
     @app.get("/api/compare", responses=_problems(404, 500, 503))
@@ -225,7 +237,9 @@ def _add_decisions(app: FastAPI, runs: Runs) -> None:
         return Decisions(decisions=every, stands=stands)
 
     @app.post(
-        "/api/runs/{run}/decisions", status_code=201, responses=_problems(400, 404, 409, 411, 413)
+        "/api/runs/{run}/decisions",
+        status_code=201,
+        responses=_problems(400, 404, 409, 411, 413, 500),
     )
     def decide(run: Run, choice: Choice) -> Decision:
         """Record a decision from the ranking as it was reported; 409 if that is not the one that
@@ -248,7 +262,7 @@ def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
     @app.get("/", include_in_schema=False)
     def home(find: str = "", if_none_match: Tag = None) -> Response:
         found = [each.to_json() for each in runs.summaries(find)]
-        answer = _page(pages.runs_page(found, find, runs.folder.name))
+        answer = _page(pages.runs_page(found, find, runs.name))
         return _unless_known(answer, if_none_match)
 
     @app.get("/runs/{run}/", include_in_schema=False)
@@ -262,10 +276,12 @@ def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
         kinds = {"ranking.json": "application/json", "ranking.csv": "text/csv"}
         kinds["ranking.parquet"] = "application/vnd.apache.parquet"
         if file not in kinds:
-            raise NotThereError(f"there is no {file!r} here")
-        path = runs.watched(run).run.report / file
-        if not path.exists():
-            raise NotThereError("there is no report of this run yet")
+            raise MissingError(f"there is no {file!r} here")
+        directory = runs.watched(run).run
+        path = (directory.report / file).resolve()
+        # A run directory may come from somebody else: no link in it leads to what isn't in it.
+        if not path.is_relative_to(directory.path.resolve()) or not path.is_file():
+            raise MissingError(f"there is no {file} in the report of this run")
         data = path.read_bytes()
         save = {"content-disposition": f'attachment; filename="{file}"'}
         return Response(data, media_type=kinds[file], headers=save)
@@ -277,7 +293,7 @@ def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
     @app.get("/assets/{name}", include_in_schema=False)
     def asset(name: str) -> Response:
         if name not in pages.ASSETS:
-            raise NotThereError(f"there is no {name!r} here")
+            raise MissingError(f"there is no {name!r} here")
         data, kind = pages.asset(name)
         return Response(data, media_type=kind, headers={"cache-control": "no-cache"})
 
@@ -287,7 +303,11 @@ def _add_pages(app: FastAPI, runs: Runs, access: Access) -> None:
 
     @app.post("/login", include_in_schema=False)
     async def sign_in(request: Request) -> Response:
-        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return Response(status_code=400)
+        form = parse_qs(body.decode("utf-8", "replace"))
         session = access.signed_in(form.get("token", [""])[0].strip())
         if session is None:
             return _page(pages.login_page(wrong=True), status=401)

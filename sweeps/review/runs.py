@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import threading
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,9 +15,13 @@ import yaml
 
 from sweeps import decisions
 from sweeps.decisions import DecisionError
-from sweeps.review.errors import NotThereError
+from sweeps.records import printable
+from sweeps.review.errors import MissingError
 from sweeps.review.watched import STATES, TROUBLE, Watched, stamp
-from sweeps.run_directory import RunDirectory
+from sweeps.run_directory import DAMAGE, RunDirectory
+
+_LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+"""The last time that a date can tell; a file may say that it is of a later one."""
 
 State = Literal["running", "complete", "interrupted", "unreadable"]
 
@@ -78,57 +84,64 @@ class Runs:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder of run directories")
         self.folder = folder.resolve()
-        self._alone = (self.folder / "sweep.yaml").is_file()
-        self._watched: dict[str, tuple[tuple[int, int], Watched]] = {}
+        self.name = printable(self.folder.name)
+        self._watched: dict[str, tuple[Any, Watched]] = {}
         self._summaries: dict[str, tuple[Any, Summary]] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """The names of the runs: of their folders. A name that isn't text is left out."""
-        if self._alone:
-            return [self.folder.name]
+        """The names of the runs: of their folders. A name that isn't text (UTF-8) is left out."""
+        if self._is_run:
+            return [self.name]
         found = (path.parent.name for path in self.folder.glob("[!.]*/sweep.yaml"))
         return sorted(name for name in found if name.isprintable())
 
     def watched(self, name: str) -> Watched:
-        """The run of that name. Raises NotThereError if there is none."""
+        """The run of that name. Raises MissingError if there is none."""
         path = self._path(name)
-        try:
-            if path is None:
-                raise FileNotFoundError
-            found = (path / "sweep.yaml").stat()
-        except (OSError, ValueError):
-            raise NotThereError(f"there is no run {name!r} in {self.folder.name}") from None
-        # One that was removed and made again, or whose configuration was changed, is another run.
-        key = found.st_ino, found.st_mtime_ns
+        if path is None:
+            raise MissingError(f"there is no run {name!r} in {self.name}")
+        run = RunDirectory(path)
+        # Another sweep may have been put in the place of one that was looked at, or another
+        # configuration.
+        key = _begun(run), stamp(run.configuration)
         with self._lock:
             kept = self._watched.get(name)
             if kept is None or kept[0] != key:
                 if kept is not None:
                     kept[1].close()
-                kept = self._watched[name] = key, Watched(RunDirectory(path))
+                kept = self._watched[name] = key, Watched(run)
             return kept[1]
 
+    @property
+    def _is_run(self) -> bool:
+        return (self.folder / "sweep.yaml").is_file()
+
     def _path(self, name: str) -> Path | None:
-        """Where a run of that name would be; None for what is no name of a folder in this one."""
-        if self._alone:
-            return self.folder if name == self.folder.name else None
-        is_name = name.isprintable() and "/" not in name and not name.startswith(".")
-        return self.folder / name if name and is_name else None
+        """Where the run of that name is, if there is one; asked for each run of a list."""
+        if self._is_run:
+            return self.folder if name == self.name else None
+        if "/" in name or name.startswith(".") or not name.isprintable():
+            return None
+        try:
+            found = (self.folder / name / "sweep.yaml").is_file()
+        except OSError:
+            return None
+        return self.folder / name if found else None
 
     def summaries(self, words: str = "") -> list[Summary]:
         """Every run that has all the ``words``, those that run first, then the last changed."""
         found = []
         for name in self.names():
-            # It may go at any moment.
-            with contextlib.suppress(NotThereError):
+            # A run may be moved away at any moment.
+            with contextlib.suppress(MissingError):
                 found.append(self.summary(name))
         kept = [each for each in found if each.matches(words)]
         kept.sort(key=lambda each: each.changed, reverse=True)
         return sorted(kept, key=lambda each: each.state != "running")
 
     def summary(self, name: str) -> Summary:
-        """What a list says of a run. Raises NotThereError if there is none of that name."""
+        """What a list says of a run. Raises MissingError if there is none of that name."""
         watched = self.watched(name)
         try:
             key = watched, _stamps(watched.run), watched.driven
@@ -137,9 +150,20 @@ class Runs:
             if kept is None or kept[0] != key or not watched.run.journal.exists():
                 kept = self._summaries[name] = key, _summarise(name, watched)
             return kept[1]
-        # Whatever is wrong with one run, the others are to be seen.
-        except (OSError, RecursionError) as error:
-            return Summary(name, name, note=_line(error))
+        # Whatever a run directory holds, it hides no other.
+        except Exception as error:
+            return Summary(name, name, changed=_changed(watched.run), note=_line(error))
+
+
+def _begun(run: RunDirectory) -> tuple[int, bytes]:
+    """What is written once when a sweep begins, and is another for another sweep; and which file
+    holds it, as a copy that is put back may know less.
+    """
+    with contextlib.suppress(OSError), run.study.open("rb") as file:
+        return os.fstat(file.fileno()).st_ino, file.read(1000)
+    with contextlib.suppress(OSError), run.journal.open("rb") as file:
+        return os.fstat(file.fileno()).st_ino, file.readline(1000)
+    return 0, b""
 
 
 def _stamps(run: RunDirectory) -> list[tuple[int, int]]:
@@ -153,7 +177,7 @@ def _summarise(name: str, watched: Watched) -> Summary:
     try:
         given = yaml.safe_load(run.configuration.read_text(encoding="utf-8"))
         configuration = dict(given)
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+    except (*DAMAGE, yaml.YAMLError) as error:
         configuration, notes = {}, [f"{run.configuration.name}: {_line(error)}"]
     ranking: dict[str, Any] | None = None
     try:
@@ -173,7 +197,7 @@ def _summarise(name: str, watched: Watched) -> Summary:
     decided, reviewer, stands = "", "", None
     try:
         made, stands = decisions.stands(run)
-        decided, reviewer = made.model_id, made.reviewer
+        decided, reviewer = _text(made.model_id), _text(made.reviewer)
     except FileNotFoundError:
         pass
     except DecisionError as error:
@@ -181,8 +205,8 @@ def _summarise(name: str, watched: Watched) -> Summary:
     state: State = "complete" if done >= trials else "interrupted"
     return Summary(
         run=name,
-        name=str(configuration.get("name", name)),
-        task=str(configuration.get("task", "")),
+        name=_text(configuration.get("name", name)),
+        task=_text(configuration.get("task", "")),
         state="running" if watched.driven else "unreadable" if not counts else state,
         trials=trials,
         done=done,
@@ -213,21 +237,29 @@ def _reported(watched: Watched, ranking: dict[str, Any] | None) -> dict[str, int
 def _leader(ranking: dict[str, Any]) -> Leader | None:
     try:
         first = ranking["models"][0]
-        return Leader(
-            model_id=str(first["model_id"]),
-            architecture=str(first["architecture"]),
-            init=str(first["init"]),
+        leader = Leader(
+            model_id=_text(first["model_id"]),
+            architecture=_text(first["architecture"]),
+            init=_text(first["init"]),
             traceability=float(first["traceability"]),
             rank_high=int(first["rank_high"]),
         )
-    except (IndexError, KeyError, TypeError, ValueError):
+    except DAMAGE:
         return None
+    # JSON has no infinity; a list with one would be read by no browser.
+    return leader if math.isfinite(leader.traceability) else None
 
 
 def _changed(run: RunDirectory) -> str:
     times = [mtime for mtime, _ in _stamps(run)]
-    return datetime.fromtimestamp(max(times) / 1e9, UTC).isoformat(timespec="seconds")
+    latest = min(max(times) / 1e9, _LAST)
+    return datetime.fromtimestamp(latest, UTC).isoformat(timespec="seconds")
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]
+def _text(value: object) -> str:
+    """A text of a file as a list shows it; nothing for what can't be one."""
+    return _line(value) if isinstance(value, str | int | float) else ""
+
+
+def _line(value: object) -> str:
+    return printable(" ".join(str(value).split())[:500])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from sweeps.review.access import is_loopback, read_token
 from sweeps.review.app import build_app
 from sweeps.review.errors import ReviewError
 from sweeps.review.runs import Runs
+
+GRACE = 3
+"""Seconds that answers under way get when the server is ended."""
 
 
 class _Server(uvicorn.Server):
@@ -55,6 +59,8 @@ def serve(
             "127.0.0.1 and come by ssh -L"
         )
     token = None if token_file is None else read_token(token_file)
+    if certificate is not None:
+        _require_certificate(*certificate)
     runs = Runs(folder)
     listening = _listen(host, port)
     port = listening.getsockname()[1]
@@ -67,10 +73,26 @@ def serve(
         access_log=False,
         server_header=False,
         lifespan="off",
+        # Whoever never ends a request doesn't keep the server from ending.
+        timeout_graceful_shutdown=GRACE,
         ssl_certfile=None if certificate is None else str(certificate[0]),
         ssl_keyfile=None if certificate is None else str(certificate[1]),
     )
     _Server(config, lambda: on_ready(url)).run(sockets=[listening])
+
+
+def _require_certificate(certificate: Path, key: Path) -> None:
+    def asked() -> str:
+        # Who starts a server in the background isn't there to type it.
+        raise ReviewError(f"--tls: {key} is locked with a passphrase; give a key without one")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, asked)
+    except OSError as error:
+        raise ReviewError(
+            f"--tls: {certificate} and {key} are no certificate and its key, both as PEM ({error})"
+        ) from None
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from sweeps.config import SweepConfig
 from sweeps.config_selection import JOURNAL, checked_storage
-from sweeps.run_directory import RunDirectory, RunDirectoryError, write_json
+from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, write_json
 
 IN_JOURNAL = "tracerank"
 """The name of the study in a journal, which holds no other."""
@@ -63,7 +63,7 @@ def _read(run: RunDirectory) -> Place | None:
             raise ValueError("it names no study in a database")
     except FileNotFoundError:
         return Place(JOURNAL, IN_JOURNAL) if run.journal.exists() else None
-    except (ValueError, TypeError, OSError) as error:
+    except DAMAGE as error:
         raise RunDirectoryError(
             f"{run.study}: does not say where the study is, or is damaged ({error}); "
             "put an undamaged copy in its place"

@@ -23,7 +23,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from sweeps.config_selection import JOURNAL
-from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError
 from sweeps.selection.database import open_database, reached
 from sweeps.selection.place import Place
 
@@ -134,7 +134,8 @@ def guarded(run: RunDirectory, place: Place) -> Iterator[None]:
         return
     try:
         yield
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    # Optuna asserts that it knows every kind of record.
+    except (*DAMAGE, AssertionError) as error:
         raise RunDirectoryError(
             f"{run.journal}: not the journal of an Optuna study, or damaged ({error}); "
             "put an undamaged copy in its place"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +91,8 @@ def test_a_browser_signs_in_once(folder: Path, token_file: Path) -> None:
         httpx.Client(base_url=address, timeout=30) as client,
     ):
         page = {"Accept": "text/html"}
+        for style in re.findall(r'rel="stylesheet" href="([^"]+)"', client.get("/login").text):
+            assert client.get(style).status_code == 200
         sent_on = client.get("/", headers=page)
         assert (sent_on.status_code, sent_on.headers["location"]) == (303, "/login")
         wrong = client.post("/login", data={"token": "wrong"})
@@ -111,7 +116,7 @@ def test_a_name_that_leads_here_from_elsewhere_is_refused(client: httpx.Client) 
 
 def test_a_page_of_another_site_may_not_write(client: httpx.Client) -> None:
     path = "/api/runs/first/decisions"
-    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://["):
         assert client.post(path, json={}, headers={"Origin": origin}).status_code == 403
     form = client.post(path, data={"model_id": "x"})
     assert form.status_code == 422
@@ -138,3 +143,35 @@ def test_ipv6_and_names_of_this_machine_are_loopback() -> None:
         map(is_loopback, ["127.0.0.1", "127.3.2.1", "::1", "[::1]", "localhost", "a.localhost"])
     )
     assert not any(map(is_loopback, ["0.0.0.0", "::", "10.0.0.1", "example.com", ""]))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_a_certificate_or_a_key_of_no_use_is_named(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-passout",
+        "pass:secret",
+        "-subj",
+        "/CN=localhost",
+    ]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    code, message = refused(str(tmp_path), "--tls", str(certificate), str(key))
+    assert (code, "passphrase" in message) == (2, True)
+    code, message = refused(str(tmp_path), "--tls", str(key), str(certificate))
+    assert (code, f"{key} and {certificate} are no certificate" in message) == (2, True)
+
+
+def test_who_never_ends_a_request_does_not_keep_the_server_from_ending(tmp_path: Path) -> None:
+    # Leaving the server terminates it, and waits 20 s at most.
+    with socket.socket() as waiting, server(tmp_path) as address:
+        host, port = address.removeprefix("http://").split(":")
+        waiting.connect((host, int(port)))
+        head = "POST /login HTTP/1.1", "Host: 127.0.0.1", "Content-Length: 9", "", ""
+        waiting.sendall("\r\n".join(head).encode())
+        assert httpx.get(address).status_code == 200

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +165,51 @@ def test_a_damaged_file_is_passed_over_and_written_anew(run: RunDirectory, place
         report_run(run)
         assert files(run) == report
     assert run.scores.read_bytes() == whole
+
+
+@pytest.mark.parametrize("byte", [8, 10])
+def test_a_flipped_bit_of_its_directory_is_passed_over(run: RunDirectory, byte: int) -> None:
+    """A member is then said to be encrypted, or packed in a way that zipfile doesn't know."""
+    report_run(run)
+    data = bytearray(run.scores.read_bytes())
+    data[data.index(b"PK\x01\x02") + byte] ^= 0x41
+    run.scores.write_bytes(data)
+    report = files(run)
+    report_run(run)
+    assert files(run) == report
+
+
+@pytest.mark.parametrize(
+    ("member", "array"),
+    [
+        ("values", np.zeros((1, 3))),
+        ("values", np.array(3.0)),
+        ("curves", np.zeros(2, np.float32)),
+        ("made_from", np.full((12, 4), "a")),
+        ("points", np.full(12, 1.5)),
+        ("made_by", np.array("[" * 100_000)),
+        ("values", b"no array"),
+        ("values", b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16),
+    ],
+)
+def test_a_file_of_other_shapes_is_passed_over(
+    run: RunDirectory, member: str, array: np.ndarray | bytes
+) -> None:
+    report_run(run)
+    report = files(run)
+    with zipfile.ZipFile(io.BytesIO(run.scores.read_bytes())) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    if isinstance(array, bytes):
+        members[f"{member}.npy"] = array
+    else:
+        written = io.BytesIO()
+        np.save(written, array)
+        members[f"{member}.npy"] = written.getvalue()
+    with zipfile.ZipFile(run.scores, "w") as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    report_run(run)
+    assert files(run) == report
 
 
 def test_other_kinds_or_other_code_are_scored_anew(

@@ -114,6 +114,44 @@ def test_what_cannot_be_written_or_read_does_no_harm(tmp_path: Path, at_once: No
     assert training.advance(1e9)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training_ids": []},
+        {"training_ids": ["../../other/traces/0123456789ab"]},
+        {"training_ids": ["a\0b"]},
+        {"training_ids": "abc"},
+        {"trial": [3]},
+        {"seconds": float("nan")},
+        {"step": "<b>"},
+        {"step": 10**400},
+        {"seeds": None},
+        {"seeds": ["\ud800"]},
+        {"histories": None},
+        {"histories": [[], []]},
+        {"histories": [[{"train_loss": 1.0}]]},
+        {"histories": [[{"step": "a"}, {"step": 1}]]},
+        {"histories": [[{"step": 1, "metric": [1]}]]},
+        {"histories": [[{"step": 1, "metric": 10**400}]]},
+    ],
+    ids=str,
+)
+def test_what_no_worker_tells_is_left_out(
+    tmp_path: Path, at_once: None, changes: dict[str, Any]
+) -> None:
+    run, training, ids = group(tmp_path / "run", replicates=1)
+    training.advance(0.0)
+    path = run.live / f"{ids[0]}.json"
+    told = json.loads(path.read_text())
+    diverged = [[{"step": 1, "metric": None, "train_loss": float("nan")}]]
+    path.write_text(json.dumps(told | {"histories": diverged}))
+    assert len(read_live(run)) == 1
+    path.write_text(json.dumps(told | changes))
+    assert read_live(run) == []
+    path.write_text("[" * 100_000)
+    assert read_live(run) == []
+
+
 def test_what_a_killed_worker_left_is_swept_out(tmp_path: Path, at_once: None) -> None:
     run, training, _ = group(tmp_path / "run")
     training.advance(0.0)

@@ -279,6 +279,15 @@ def test_a_trace_that_lacks_a_part_is_refused(trace, tmp_path):
         Trace.load(path)
 
 
+def test_a_trace_with_a_header_that_is_none_is_refused(trace, tmp_path):
+    path = tmp_path / "t.npz"
+    trace.save(path)
+    none = b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16
+    rewrite(path, lambda name, data: none if name == "steps.npy" else data)
+    with pytest.raises(TraceError, match=r"t\.npz is truncated or damaged"):
+        Trace.load(path)
+
+
 def test_any_damage_is_refused_or_harmless(trace, tmp_path):
     path = tmp_path / "t.npz"
     trace.rows(0, 2).save(path)
