@@ -28,6 +28,9 @@ export class Live {
       "aria-labelledby": "under-way",
       class: "under-way review-only",
     });
+    this.trainings = html("div", { class: "trainings" });
+    this.element.append(this.trainings);
+    this.articles = new Map();
     this.#look();
   }
 
@@ -57,13 +60,35 @@ export class Live {
     this.settle(found.running);
     if (!found.running) return;
     if (!this.element.isConnected) document.querySelector("main").prepend(this.element);
-    this.element.replaceChildren(...underWay(found, this.review));
+    for (const old of [...this.element.children]) if (old !== this.trainings) old.remove();
+    this.trainings.before(...progress(found));
+    this.#showTrainings(found);
     if (this.ranking !== found.ranking) {
       const first = this.ranking === undefined;
       this.ranking = found.ranking;
       // What the page was opened with is as new, or newer.
       if (!first && found.ranking !== null) await this.#renew();
     }
+  }
+
+  #showTrainings({ under_way: trainings, metric }) {
+    const before = this.articles;
+    this.articles = new Map();
+    for (const each of trainings) {
+      const key = `${each.trial} ${each.model_id}`;
+      this.articles.set(key, renewed(before.get(key), training(each, metric, this.review)));
+    }
+    const articles = [...this.articles.values()];
+    const { children } = this.trainings;
+    if (
+      articles.length === children.length &&
+      articles.every((each, place) => each === children[place])
+    ) {
+      return;
+    }
+    const focused = document.activeElement;
+    this.trainings.replaceChildren(...articles);
+    if (this.trainings.contains(focused)) focused.focus({ preventScroll: true });
   }
 
   async #renew() {
@@ -105,7 +130,18 @@ function replaceSections(page) {
   return put;
 }
 
-function underWay({ trials, counts, metric, under_way: trainings, trouble }, review) {
+/** `old` with what `fresh` holds but for its button, which stays in its place: it may be what is
+ * focused, or what a dialog goes back to. `fresh` where either has none. */
+function renewed(old, fresh) {
+  const [kept, other] = [old, fresh].map((each) => each?.querySelector(":scope > button"));
+  if (!kept || !other) return fresh;
+  for (const child of [...old.children]) if (child !== kept) child.remove();
+  other.remove();
+  kept.before(...fresh.children);
+  return old;
+}
+
+function progress({ trials, counts, trouble }) {
   const done = counts.complete + counts.pruned + counts.failed;
   const parts = [`${done} of ${count(trials, "trial")} ended`];
   for (const state of ["running", "pruned", "failed"]) {
@@ -125,11 +161,6 @@ function underWay({ trials, counts, metric, under_way: trainings, trouble }, rev
       "All below is of the models that have ended so far, and is renewed as more do; intervals at other values of α, and which setting matters, come with the report at the end.",
     ),
     trouble ? html("p", { class: "bad" }, trouble) : null,
-    html(
-      "div",
-      { class: "trainings" },
-      trainings.map((each) => training(each, metric, review)),
-    ),
   ].filter(Boolean);
 }
 
