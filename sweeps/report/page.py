@@ -74,7 +74,7 @@ def given_to_scripts(facts: Facts) -> dict[str, Any]:
 def served(page: str, place: str, ranking: str = "") -> tuple[str, str] | None:
     """A page that `render` made, for a review server: told that the server's interface for the run
     is at ``place`` (a path) and which provisional ``ranking`` it shows, and the policy under which
-    it may ask there. None for a page of another version, or one whose style or scripts were
+    it may ask there. None for a page of another version, or one whose head, style or scripts were
     changed.
     """
     style, script = _resource("style.css"), _script()
@@ -82,12 +82,24 @@ def served(page: str, place: str, ranking: str = "") -> tuple[str, str] | None:
     meta = '<meta name="tracerank-review" content="{}" data-ranking="{}">'
     nowhere = meta.format("", "")
     head, body, rest = page.partition("</head>")
-    if not (alone in head and nowhere in head and f"<script>{script}</script>" in rest):
+    # Nothing before or behind these words says another place, or leads a reader elsewhere.
+    opening, ending = _head(alone), f"</title>\n<style>{style}</style>\n"
+    title = head.removeprefix(opening).removesuffix(ending)
+    if head != f"{opening}{title}{ending}" or "<" in title or "<meta" in rest.lower():
+        return None
+    if f"<script>{script}</script>" not in rest:
         return None
     policy = content_policy(style, script) + "; connect-src 'self'"
     head = head.replace(alone, f'content="{escape(policy)}"', 1)
     head = head.replace(nowhere, meta.format(escape(place), escape(ranking)), 1)
     return head + body + rest, policy
+
+
+def _head(policy: str) -> str:
+    """What `render` writes before the page's title, given the attribute that holds its policy."""
+    template = _resource("index.html")
+    start, end = template.index("<!DOCTYPE"), template.index("{{ facts.name }}: traceability")
+    return template[start:end].replace('content="{{ policy }}"', policy)
 
 
 def content_policy(style: str, script: str) -> str:

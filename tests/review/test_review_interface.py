@@ -12,6 +12,7 @@ import pytest
 from inprocess import prepared
 from reviewing import HOSTILE, finished
 
+from sweeps.report import served
 from sweeps.run_directory import RunDirectory
 from sweeps.selection import Study
 
@@ -189,14 +190,27 @@ def test_a_page_of_a_run_has_the_data_and_may_ask_this_server_alone(client: http
     assert f'content="/api/runs/{quote(HOSTILE, safe="")}"' in answer.text
 
 
-def test_a_page_whose_script_was_changed_is_made_anew(client: httpx.Client, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        ('"use strict";', "alert(1);"),
+        ("<head>\n", '<meta name="tracerank-review" content="/api/runs/second">'),
+        ("<title>", '<b></b><meta http-equiv="refresh" content="0;url=//evil.example">'),
+        ("<body>\n", '<META http-equiv="refresh" content="0;url=//evil.example">'),
+    ],
+)
+def test_a_page_that_was_changed_is_made_anew(
+    client: httpx.Client, folder: Path, before: str, change: str
+) -> None:
     path = folder / "first" / "report" / "index.html"
     kept = path.read_text()
-    path.write_text(kept.replace('"use strict";', '"use strict";alert(1);', 1))
+    assert before in kept
+    assert served(kept, "/api/runs/first") is not None
+    path.write_text(kept.replace(before, before + change, 1))
     try:
         answer = client.get("/runs/first/")
         assert answer.status_code == 200
-        assert "alert(1)" not in answer.text
+        assert change not in answer.text
     finally:
         path.write_text(kept)
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browsing import needs_browser
+from inprocess import prepared
 from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import Error as PlaywrightError
 from reviewing import HOSTILE, server
 
 import sweeps.report
 from sweeps.decisions import stands
+from sweeps.live import Live
 from sweeps.run_directory import RunDirectory
+from sweeps.selection import Study
 
 pytestmark = needs_browser
 
@@ -161,6 +166,46 @@ def test_the_pages_are_accessible(browser: Browser, address: str, path: str, wid
     context.close()
     assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
     assert wide <= 0
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_focused_stays_so_while_a_training_goes_on(
+    open_page: Callable[..., Page], folder: Path, tmp_path: Path, again: bool
+) -> None:
+    """By itself, and when a dialog that it opened is closed after some renewals."""
+    run, config = prepared(folder / "going")
+    study = Study(run, config)
+    study.ask()
+    study.flush()
+    training = "0123456789ab"
+    trace = next((folder / "first" / "traces").glob("*.npz"))
+    run.live.mkdir()
+    shutil.copy(trace, run.live / f"{training}.npz")
+
+    def tell(step: int) -> None:
+        path = tmp_path / "told"
+        live = Live(0, [training], [0], step, 24, 1.0, [[]], time.time())
+        path.write_text(json.dumps(asdict(live)))
+        path.replace(run.live / f"{training}.json")
+
+    try:
+        with run.driving():
+            tell(1)
+            page = open_page("/runs/going/")
+            button = page.get_by_role("button", name="See it in depth")
+            button.focus()
+            if again:
+                page.keyboard.press("Enter")
+                expect(page.locator("dialog")).to_contain_text("Layer by layer")
+            for step in (2, 3):
+                tell(step)
+                eventually(page, f"document.querySelector('article progress').value === {step}")
+            if again:
+                page.keyboard.press("Escape")
+            expect(button).to_be_focused()
+            page.close()
+    finally:
+        run.path.rename(tmp_path / "gone")
 
 
 SLOW = """
