@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from made_up import make_sweep
 from playwright.sync_api import Locator, Page
 
 from sweeps.ranking.rank_intervals import rank_intervals
-from sweeps.report import facts
+from sweeps.report import WHOLE, facts
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
@@ -137,7 +138,7 @@ def test_a_setting_becomes_a_column_and_stands_in_the_address(
 def test_every_model_has_a_curve_of_its_change_rate(
     show: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts, "DETAILED", 3)
+    monkeypatch.setitem(facts.build_facts.__kwdefaults__, "depth", replace(WHOLE, detailed=3))
     opened = show(make_sweep())
     page = opened.alive()
     page.locator("details.columns summary").click()
@@ -305,7 +306,9 @@ def test_two_models_are_compared_by_keyboard(show: Callable[..., Opened]) -> Non
 
 
 def test_every_control_is_reached_by_tab_and_shows_it(show: Callable[..., Opened]) -> None:
-    page = show(make_sweep()).alive()
+    page = show(make_sweep(12)).alive()
+    # Names of models that aren't ranked become buttons once there is something to show of them.
+    page.evaluate("page.data.read.then(() => new Promise(requestAnimationFrame))")
     wanted = page.evaluate(
         """() => [...document.querySelectorAll(
             'a[href], button, input, select, summary, [tabindex="0"]')]

@@ -2,7 +2,17 @@
 
 import { thinCurve } from "./data.js";
 import { html, svg } from "./elements.js";
-import { difference, MISSING, number, padded, percent, plain, readable, span } from "./words.js";
+import {
+  difference,
+  MISSING,
+  number,
+  padded,
+  percent,
+  plain,
+  readable,
+  significant,
+  span,
+} from "./words.js";
 
 /** Columns shown until the reader chooses. */
 export const SHOWN = [
