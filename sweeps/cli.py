@@ -302,7 +302,7 @@ def decide(
     "--tls",
     nargs=2,
     metavar="CERTIFICATE KEY",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path),
     help="Answer by HTTPS, with these PEM files.",
 )
 @as_json
