@@ -3,8 +3,8 @@
 On a loopback address whoever is at the machine may; elsewhere a token is demanded, as a bearer for
 programs, and for a browser typed once and kept as a cookie that is not the token itself. Pages of
 other sites that the same browser shows get nothing: neither by a name of theirs that leads to this
-machine (the Host header must name an address that was bound or is loopback), nor by a form (what
-writes must be JSON from the server's own origin).
+machine (without a token the Host header must name a loopback address), nor by a form (what writes
+must be from the server's own origin).
 """
 
 from __future__ import annotations
@@ -81,9 +81,8 @@ def read_token(path: Path) -> str:
 class Access:
     """Lets through who may ask, and gives every answer the headers that a browser heeds."""
 
-    def __init__(self, app: App, host: str, token: str | None) -> None:
+    def __init__(self, app: App, token: str | None) -> None:
         self._app = app
-        self._host = host
         self._token = token
         self._session = _session(token) if token else None
 

@@ -72,8 +72,8 @@ def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": Problem} for code in codes}
 
 
-def build_app(runs: Runs, host: str, token: str | None = None) -> Access:
-    """The server's ASGI application, for the address it is bound to."""
+def build_app(runs: Runs, token: str | None = None) -> Access:
+    """The server's ASGI application, which demands the token if there is one."""
     app = FastAPI(
         title="tracerank review",
         version="1",
@@ -83,7 +83,7 @@ def build_app(runs: Runs, host: str, token: str | None = None) -> Access:
         openapi_url="/api/openapi.json",
         responses=_problems(*([401] if token else []), 403, 405, 422),
     )
-    access = Access(app, host, token)
+    access = Access(app, token)
     _add_errors(app)
     _add_interface(app, runs)
     _add_decisions(app, runs)

@@ -68,7 +68,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     url = f"{scheme}://{shown}:{port}/"
     config = uvicorn.Config(
-        build_app(runs, host, token),
+        build_app(runs, token),
         log_level="error",
         access_log=False,
         server_header=False,

@@ -90,7 +90,7 @@ class Watched:
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
         self._reader = StudyReader(run)
-        lock = threading.RLock()
+        self._looking = lock = threading.RLock()
         self.trials: Looked[list[StudyTrial]] = Looked(self._reader.trials, lock)
         """The trials. Raises RunDirectoryError if the study is damaged, ConnectionError if it isn't
         reached.
@@ -106,7 +106,8 @@ class Watched:
 
     def close(self) -> None:
         """Let go of the study's storage."""
-        self._reader.close()
+        with self._looking:
+            self._reader.close()
 
     # ---- what there is
 
