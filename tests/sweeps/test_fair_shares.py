@@ -96,7 +96,7 @@ def test_who_needs_a_gpu_leaves_the_cpus_to_others() -> None:
     assert shares(nodes, wishes) == {"gpu": 1, "plain": 15}
 
 
-def test_a_thousand_places_are_shared -> None:
+def test_a_thousand_places_are_shared() -> None:
     nodes = [{"CPU": 16.0, "memory": 2.0**36}] * 64
     wishes = {f"sweep{n}": Wish({"CPU": 1, "memory": 2.0**30}, 2**31) for n in range(8)}
     assert shares(nodes, wishes) == dict.fromkeys(wishes, 128)
