@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -37,8 +38,13 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
     if address is None:
         options |= {"address": "local", "num_cpus": workers * needs.cpus}
         options |= {"include_dashboard": False}
-        # What others are called is up to whoever has them; with a colon, Ray finds it out itself.
-        own = {name: workers * each for name, each in needs.custom.items() if ":" not in name}
+        # There is nobody else to say what this machine has. Names with a colon Ray finds out itself,
+        # and of the others a node has whole numbers.
+        own = {
+            name: math.ceil(workers * each)
+            for name, each in needs.custom.items()
+            if ":" not in name
+        }
         options |= {"resources": own} if own else {}
     else:
         options |= {"address": address}

@@ -75,9 +75,7 @@ def test_amounts_of_memory(memory: Any, amount: int) -> None:
     assert config.resources.demand().get("memory", 0) == amount
 
 
-@pytest.mark.parametrize(
-    "memory", [-1, 0.5, True, "much", "2", "2 XB", 2**50, None, "-1GB"]
-)
+@pytest.mark.parametrize("memory", [-1, 0.5, True, "much", "2", "2 XB", 2**50, None, "-1GB"])
 def test_amounts_of_memory_that_cannot_be(memory: Any) -> None:
     with pytest.raises(ConfigError, match=r"resources.memory: got .*; must be bytes .*500MB"):
         SweepConfig.from_dict(small(resources={"memory": memory}))
