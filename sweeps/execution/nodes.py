@@ -48,7 +48,8 @@ def described(nodes: Iterable[Amounts], needs: Amounts) -> str:
     """What the nodes have, for people, equal ones counted; of custom resources those needed."""
     counted = Counter(amounts(node, ["CPU", "GPU", "memory", *needs], needs) for node in nodes)
     return "; ".join(
-        text if count == 1 else f"{count} with {text} each" for text, count in counted.items()
+        text if count == 1 else f"{count} with {text} each"
+        for text, count in sorted(counted.items())
     )
 
 

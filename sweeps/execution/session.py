@@ -38,8 +38,8 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
     if address is None:
         options |= {"address": "local", "num_cpus": workers * needs.cpus}
         options |= {"include_dashboard": False}
-        # There is nobody else to say what this machine has. Names with a colon Ray finds out itself,
-        # and of the others a node has whole numbers.
+        # There is nobody else to say what this machine has. Names with a colon Ray finds out
+        # itself, and of the others a node has whole numbers.
         own = {
             name: math.ceil(workers * each)
             for name, each in needs.custom.items()

@@ -117,5 +117,5 @@ def test_what_nodes_have_is_said_in_a_line() -> None:
     small = {"CPU": 2.0, "memory": 4.0 * 2**30, "node:1.2.3.4": 1.0}
     nodes = [small, small | {"node:1.2.3.4": 0.0}, {"CPU": 1.0, "GPU": 1.0, "ssd": 1.0}]
     assert described(nodes, {"CPU": 4, "tpu": 1}) == (
-        "2 with 2 CPUs, 4 GiB of memory, 0 tpu each; 1 CPU, 1 GPU, 0 GiB of memory, 0 tpu"
+        "1 CPU, 1 GPU, 0 GiB of memory, 0 tpu; 2 with 2 CPUs, 4 GiB of memory, 0 tpu each"
     )

@@ -204,9 +204,9 @@ def test_a_demand_that_no_node_can_meet(tmp_path: Path) -> None:
         for needs, said in (
             (
                 {"cpus": 3},
-                r"no node with room .* needs 3 CPUs \(resources\); .* 2 CPUs, .*; 1 CPU,",
+                r"no node with room .* needs 3 CPUs \(resources\); .* 1 CPU, .*; 2 CPUs,",
             ),
-            ({"custom": {"ssd": 1}}, r"needs 1 CPU, 1 ssd \(.* 2 CPUs, .* 0 ssd; 1 CPU, .* 0 ssd$"),
+            ({"custom": {"ssd": 1}}, r"needs 1 CPU, 1 ssd \(.* 1 CPU, .* 0 ssd; 2 CPUs, .* 0 ssd$"),
             ({"memory": "100TiB"}, r"needs 1 CPU, 1.02e\+05 GiB of memory"),
         ):
             run, config = prepared(tmp_path / "-".join(needs), resources=needs)
