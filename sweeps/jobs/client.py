@@ -11,7 +11,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -56,7 +56,7 @@ class Cluster:
     """One cluster's Jobs API. Every method raises UnreachableError and RefusedError.
 
     ``connect`` and ``read`` are the seconds that a connection, and each piece of an answer, may
-    take.
+    take (default: CONNECT_SECONDS, READ_SECONDS).
     """
 
     def __init__(
@@ -65,25 +65,25 @@ class Cluster:
         token: Token | None = None,
         authorities: Path | None = None,
         *,
-        connect: float = CONNECT_SECONDS,
-        read: float = READ_SECONDS,
+        connect: float | None = None,
+        read: float | None = None,
     ) -> None:
         self.address = address
         self._token = token
         self.tls = _trusting(authorities) if address.secure else None
         self.headers = {"Authorization": f"Bearer {token.value}"} if token else {}
-        self._pool = self._pool_for(urllib3.Timeout(connect=connect, read=read))
-        self._seconds = (connect, read)
-
-    def _pool_for(self, timeout: urllib3.Timeout) -> urllib3.PoolManager:
-        scheme = "https" if self.address.secure else "http"
-        proxy = None
-        if not self.address.loopback and not proxy_bypass(self.address.host):
-            proxy = getproxies().get(scheme)
-        options: dict[str, Any] = {"timeout": timeout, "retries": False, "ssl_context": self.tls}
-        if proxy is None:
-            return urllib3.PoolManager(**options)
-        return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", **options)
+        self.proxy = _proxy(address)
+        self._seconds = (connect or CONNECT_SECONDS, read or READ_SECONDS)
+        options: dict[str, Any] = {
+            "timeout": urllib3.Timeout(connect=self._seconds[0], read=self._seconds[1]),
+            "retries": False,
+            "ssl_context": self.tls,
+        }
+        self._pool = (
+            urllib3.ProxyManager(self.proxy, **options)
+            if self.proxy
+            else urllib3.PoolManager(**options)
+        )
 
     def versions(self) -> Versions:
         """What runs there."""
@@ -123,7 +123,7 @@ class Cluster:
         found = folded([row])
         if not found or found[0].id != job.id:
             raise JobNotFoundError(f"{job.id}: {self.address.url} doesn't know this job any more")
-        return found[0] if job.attempts == found[0].attempts else _with_attempts(found[0], job)
+        return replace(found[0], attempts=job.attempts)
 
     def is_taken(self, submission_id: str) -> bool:
         """Whether Ray has a job of that id, ours or another's."""
@@ -229,7 +229,7 @@ class Cluster:
             method, self.address.url + path, body=body, headers=headers, redirect=False
         )
         if answer.status in (401, 403):
-            raise self._refused(answer.status)
+            raise self.refused(answer.status)
         if 300 <= answer.status < 400:
             to = plain(answer.headers.get("Location", "nowhere"))
             raise self._not_a_ray(f"it sends us on to {to}; if that is the cluster, give that")
@@ -237,9 +237,6 @@ class Cluster:
 
     def refused(self, status: int) -> RefusedError:
         """The error for 401 and 403, wherever they came up."""
-        return self._refused(status)
-
-    def _refused(self, status: int) -> RefusedError:
         where = (
             "put the cluster's token into RAY_AUTH_TOKEN, or name its file with --token-file or "
             "RAY_AUTH_TOKEN_PATH ('ray get-auth-token' prints it there)"
@@ -259,7 +256,7 @@ class Cluster:
             text = f"{url}: there is no host of that name"
         elif isinstance(error, ProxyError):
             text = f"{url}: its proxy doesn't answer ({_reason(error)})"
-        elif isinstance(error, ConnectTimeoutError):
+        elif isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
             text = f"{url}: nothing answers within {self._seconds[0]:g} s"
         elif isinstance(error, ReadTimeoutError):
             text = f"{url}: takes connections, but gives no answer within {self._seconds[1]:g} s"
@@ -298,10 +295,12 @@ class Cluster:
         return UnreachableError(f"{self.address.url}: {what} failed ({status}): {last}")
 
 
-def _with_attempts(job: Job, known: Job) -> Job:
-    from dataclasses import replace
-
-    return replace(job, attempts=known.attempts)
+def _proxy(address: Address) -> str | None:
+    """The environment's proxy for it, if any."""
+    if address.loopback or proxy_bypass(address.host):
+        return None
+    proxy = getproxies().get("https" if address.secure else "http")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
 def _reason(error: Exception) -> str:
