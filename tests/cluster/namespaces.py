@@ -9,8 +9,8 @@
 
 A node has an address of its own, and nothing that it writes is seen by another machine: ``/tmp``,
 ``/root`` (its HOME), ``/dev/shm`` and the like are its own, all else it can only read. Its
-processes are ended together, by ending the first of its process namespace, so that none survives and none of
-anybody else is touched; they end as well when this process does, however it ends.
+processes are ended together, by ending the first of its process namespace, so that none survives
+and none of anybody else is touched; they end as well when this process does, however it ends.
 
 The user's machine and the S3 server have addresses of their own too, but see this machine's files,
 as the tests do. Needs Linux, root, and ``ip`` of iproute2: ``unavailable()`` says what is missing.
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib.util
 import json
 import os
 import re
@@ -34,6 +33,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ PATH = f"{Path(sys.prefix) / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 PRIVATE = ("/tmp", "/root", "/home", "/var/tmp", "/dev/shm", "/run")
 """What a node has of its own, in memory, and loses when it is killed."""
 RAY_PORT, DASHBOARD_PORT, S3_PORT = 6379, 8265, 9000
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 """How long a cluster may take to start on a machine that has other work too."""
 
 QUICK_TO_NOTICE = {
@@ -378,8 +378,8 @@ class Cluster:
     """A head without CPUs for tasks, workers, the user's machine and an S3 server.
 
     ``cpus`` is of each worker. ``code=False`` hides this source tree from the nodes, which then
-    have of it what a job brings along. ``shared`` are folders of this machine that every node can write
-    too. The workers have neither the storage's credentials nor a way to it, unless
+    have of it what a job brings along. ``shared`` are folders of this machine that every node can
+    write too. The workers have neither the storage's credentials nor a way to it, unless
     ``storage_for_workers``.
     """
 
@@ -612,9 +612,10 @@ def _disks() -> list[str]:
 def _kept_and_hidden(code: bool) -> tuple[list[str], list[str]]:
     """Folders that a node must see and may not write, and those it must not see."""
     trees = {ROOT.resolve()}
-    installed = importlib.util.find_spec("sweeps")
-    if installed is not None and installed.origin is not None:
-        trees.add(Path(installed.origin).resolve().parent.parent)
+    # Installed for editing, it may stand elsewhere than what is tested.
+    url = metadata.distribution("tracerank").read_text("direct_url.json")
+    if url and (place := json.loads(url)["url"]).startswith("file://"):
+        trees.add(Path(place.removeprefix("file://")).resolve())
     python = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)}
     kept = python | (trees if code else set())
     hidden = [*PRIVATE] + ([] if code else [str(tree) for tree in trees])
