@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,8 @@ def execute(
     from sweeps.execution.stopping import stoppable
 
     needs = conductor.config.resources
+    ray = sys.modules.get("ray")
+    shared = address is not None or (ray is not None and ray.is_initialized())
     with (
         stoppable(conductor),
         connected(address, workers, needs) as conductor.workers,
@@ -49,6 +53,8 @@ def execute(
         stoppable(conductor),
     ):
         # Ray gets its processes ready while Tune is imported.
+        from sweeps.execution.courier import receiving
         from sweeps.execution.run import train_all
 
-        train_all(conductor, run=run, import_path=import_path)
+        with receiving(run) if shared else contextlib.nullcontext() as place:
+            train_all(conductor, run=run, import_path=import_path, place=place)

@@ -21,12 +21,14 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweeps.execution.actor import TuneTraining
+from sweeps.execution.actor import TuneTraining, portable
 from sweeps.execution.pruning import Pruning
 from sweeps.execution.session import replaced
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
+
+_NODE_LOST = ("node has died", "node died", "preempted", "node was terminated")
 
 ACTOR_START_SECONDS = 60.0
 """How long the others wait for an actor that is being started."""
@@ -110,7 +112,17 @@ class _Watch(TrialProgressCallback):  # type: ignore[misc]
         # Not trial.get_error(): that one asks the experiment's storage, which we keep empty.
         text = Path(trial.error_file).read_text() if trial.error_file else ""
         with self._searcher.kept():
-            self._conductor.died(trial.trial_id, text, begun=trial.trial_id in self.begun)
+            self._conductor.died(
+                trial.trial_id,
+                text,
+                begun=trial.trial_id in self.begun,
+                lost=_node_lost(text),
+            )
+
+
+def _node_lost(text: str) -> bool:
+    """Whether it was its node that took a worker with it, by what Ray says of its death."""
+    return any(words in text for words in _NODE_LOST)
 
 
 def _forget(controller: Any) -> None:
@@ -193,9 +205,12 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         return True
 
 
-def train_all(conductor: Conductor, *, run: Path, import_path: list[str]) -> None:
+def train_all(
+    conductor: Conductor, *, run: Path, import_path: list[str], place: dict[str, str] | None = None
+) -> None:
     """Work off the conductor's trainings as Tune trials, on the Ray that this process is connected
-    to, at most ``conductor.workers`` at once.
+    to, at most ``conductor.workers`` at once. Workers on other nodes send what they write to
+    ``place``, which `courier.receiving` gives.
 
     Returns when the conductor is exhausted or was told to stop. Raises whatever the conductor
     raised.
@@ -213,7 +228,11 @@ def train_all(conductor: Conductor, *, run: Path, import_path: list[str]) -> Non
     ):
         tune.run(
             TuneTraining,
-            config={"run": str(run.resolve()), "import_path": import_path},
+            config={
+                "run": str(run.resolve()),
+                "import_path": [portable(folder) for folder in import_path],
+                "place": place,
+            },
             num_samples=-1,
             search_alg=searcher,
             resources_per_trial={"cpu": needs.cpus, "gpu": needs.gpus},

@@ -124,7 +124,7 @@ class Store:
     def _reached(self) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, StorageError):
+        except (FileNotFoundError, StorageError, StorageUriError):
             raise
         # PyArrow's are OSErrors and ValueErrors; a file system of fsspec's may raise anything.
         except Exception as error:
