@@ -26,7 +26,9 @@ DONE, FAILED, USAGE, STOPPED, NOT_FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 a_workers = click.option(
-    "--workers", type=click.IntRange(min=1), help="Trainings at once (default: the CPUs there are)."
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Trainings at once, at most (default: the CPUs there are, or the cluster's room).",
 )
 
 

@@ -143,7 +143,7 @@ def _sweep(
         sweep = drive_directory(
             run,
             settings,
-            worker_count(given.workers, settings),
+            worker_count(given.workers, settings, given.address),
             given.address,
             import_path,
             on_progress=keeper.progressed,
