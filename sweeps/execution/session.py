@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,10 @@ from sweeps.execution.nodes import amounts, described, places
 def is_shared(address: str | None) -> bool:
     """Whether `connected` gives a Ray that others may train on as well."""
     return address is not None or ray.is_initialized()
+
+
+JOINING_SECONDS = 60.0
+"""How long a cluster may take until its first node with CPUs has joined it."""
 
 
 @contextlib.contextmanager
@@ -90,8 +95,16 @@ def _quiet() -> Iterator[None]:
 
 
 def _room(needs: ResourceSettings, where: str) -> int:
-    """How many trainings have room at once."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """How many trainings have room at once.
+
+    A cluster that has a head alone, without CPUs, is one whose other nodes are on their way.
+    """
+    until = time.monotonic() + JOINING_SECONDS
+    while True:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if any("CPU" in node for node in nodes) or time.monotonic() > until:
+            break
+        time.sleep(0.5)
     demand = needs.demand()
     room = places(nodes, demand)
     if not room:
