@@ -15,6 +15,8 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_WARN_THRESHOLD_S": "1000000000",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": "1000000000",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -35,13 +37,16 @@ def execute(
     """Make the conductor's trainings, at most ``workers`` at once, on the cluster at ``address`` or
     a Ray on this machine.
 
+    On a Ray that isn't its own the sweep takes its share (see `sharing`).
+
     Returns when the conductor is exhausted or was told to stop. Raises ConnectionError if the
-    cluster can't be reached or has no room for a training, and whatever the conductor raised.
+    cluster can't be reached or has no node with room for a training, and whatever the conductor
+    raised.
     """
-    from sweeps.execution.session import connected
+    from sweeps.execution.session import connected, is_shared
     from sweeps.execution.stopping import stoppable
 
-    needs = conductor.config.resources
+    needs, shared = conductor.config.resources, is_shared(address)
     with (
         stoppable(conductor),
         connected(address, workers, needs) as conductor.workers,
@@ -51,4 +56,11 @@ def execute(
         # Ray gets its processes ready while Tune is imported.
         from sweeps.execution.run import train_all
 
-        train_all(conductor, run=run, import_path=import_path)
+        if not shared:
+            train_all(conductor, run=run, import_path=import_path)
+            return
+        from sweeps.execution.courier import receiving
+        from sweeps.execution.sharing import sharing
+
+        with receiving(run) as place, sharing(conductor, workers, run.name) as share:
+            train_all(conductor, run=run, import_path=import_path, place=place, share=share)
