@@ -1,6 +1,6 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep review test test-fast check format bench bench-peers page-tools validity validity-quick lock browser database clean
+.PHONY: help setup sweep review cluster test test-fast check format bench bench-peers page-tools validity validity-quick lock browser database clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
@@ -28,6 +28,9 @@ sweep: setup  ## sweep CONFIG (default examples/digits.yaml), then write the ran
 review: setup  ## serve the runs in runs/ for review
 	@mkdir -p runs
 	$(BIN)/tracerank review runs
+
+cluster: setup  ## a Ray cluster of three nodes on this machine, to try jobs out
+	@exec $(BIN)/python -m sweeps.execution.local_cluster
 
 test: setup browser database page-tools  ## run every test
 	$(BIN)/python -m pytest

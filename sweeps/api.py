@@ -62,7 +62,8 @@ def run(
         config: the path of a YAML file, its content as a mapping, or a `SweepConfig`.
         out: the run directory to make; by default ``runs/NAME-TIME`` in the current folder.
         trials: instead of the configuration's.
-        workers: trainings at once; by default the configuration's, else one for every CPU.
+        workers: trainings at once, at most; by default the configuration's, else one for every
+            CPU, and on a Ray that isn't our own as many as have room there.
         seed: instead of the configuration's ``sampler.seed``.
         ray_address: HOST:PORT of the Ray cluster to train on, or ``auto``. Without it on a Ray of
             our own that ends with the sweep; or, where this process has called ``ray.init``
@@ -73,11 +74,12 @@ def run(
         ConfigError: the configuration or an argument is not valid, or a logger isn't installed.
         FileExistsError: there is something at ``out``.
         RunDirectoryError: nothing can be made there.
-        ConnectionError: no Ray cluster answers at ``ray_address``.
+        ConnectionError: no Ray cluster answers at ``ray_address``, or no node of it has room for a
+            training.
         SweepInterrupted: a KeyboardInterrupt, raised once what was finished is stored.
     """
     settings, import_path = resolve(config, trials=trials, seed=seed)
-    count = worker_count(workers, settings)
+    count = worker_count(workers, settings, ray_address)
     _reach(ray_address)
     from sweeps.sweep import create
 
@@ -103,7 +105,7 @@ def resume(
     directory = RunDirectory.existing(run_dir.path if isinstance(run_dir, Sweep) else Path(run_dir))
     import_path = directory.add_import_path()
     settings = _checked(load_config(directory.configuration), str(directory.configuration))
-    count = worker_count(workers, settings)
+    count = worker_count(workers, settings, ray_address)
     _reach(ray_address)
     if trials is not None and trials != settings.trials:
         longer = load_config(directory.configuration, {"trials": trials})
@@ -150,14 +152,18 @@ def resolve(
     return _checked(settings, "configuration"), import_path
 
 
-def worker_count(workers: int | None, settings: SweepConfig) -> int:
-    """Trainings at once: as asked for, else as configured, else the CPUs there are.
+def worker_count(workers: int | None, settings: SweepConfig, ray_address: str | None = None) -> int:
+    """Trainings at once, at most: as asked for, else as configured, else the CPUs there are; no
+    limit on a Ray that isn't our own, which has the room that it has.
 
     Raises ConfigError for what is no such number.
     """
+    if workers is None and settings.workers is not None:
+        return settings.workers
     if workers is None:
         cpus = len(os.sched_getaffinity(0))
-        return settings.workers or max(1, cpus // settings.resources.cpus)
+        shared = ray_address is not None or _has_ray()
+        return MOST if shared else max(1, cpus // settings.resources.cpus)
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST:
         rule = "must be an integer of at least 1"
         raise ConfigError("arguments", [f"workers: got {shown(workers)}; {rule}"])
@@ -172,12 +178,17 @@ def _checked(settings: SweepConfig, source: str) -> SweepConfig:
     return settings
 
 
+def _has_ray() -> bool:
+    """Whether this process has a Ray already."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
+
+
 def _reach(address: str | None) -> None:
     """Whether anything listens at the address; Ray itself would try for minutes."""
     if address is None:
         return
-    ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
+    if _has_ray():
         raise ConnectionError(
             f"Ray at {address}: this process has called ray.init already; leave the address out to "
             "train on that Ray, or call ray.shutdown() first"

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from sweeps.handle import Sweep
 
 a_workers = click.option(
-    "--workers", type=click.IntRange(min=1), help="Trainings at once (default: the CPUs there are)."
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Trainings at once, at most (default: the CPUs there are, or the cluster's room).",
 )
 
 

@@ -73,7 +73,7 @@ class _OpenTrial:
 @dataclass
 class Progress:
     """Counts for the display, and the seconds that all trainings took. ``best`` is the model with
-    the best validation metric so far.
+    the best validation metric so far, ``waiting`` says what holds up all trainings, if anything.
     """
 
     target: int
@@ -85,6 +85,7 @@ class Progress:
     trained: int = 0
     seconds: float = 0.0
     best: tuple[str, float] | None = None
+    waiting: str = ""
 
 
 ENDING_SECONDS = 4.0
@@ -164,6 +165,14 @@ class Conductor:
     def running(self) -> set[str]:
         """The workers that have a training."""
         return set(self._running)
+
+    @property
+    def most(self) -> int:
+        """How many workers could have trainings at once from now on, at most."""
+        left, whole = self.trials - len(self.study), self.config.replicates_together
+        replicates = 1 if whole else self.config.replicates
+        missing = sum(min(len(trial.missing), replicates) for trial in self._open.values())
+        return left * replicates + missing + len(self._restoring)
 
     @property
     def out_of_time(self) -> bool:

@@ -134,6 +134,15 @@ class PrunerSettings(_Section):
 
 
 _GPUS_RULE = "a number from 0 to 1, or a whole number above"
+_MEMORY_RULE = "bytes (0: not asked for), or text such as 500MB, 2GiB or 1.5TB"
+_CUSTOM_RULE = "a mapping of Ray's names of resources to amounts of at least 0.0001"
+_BYTES = {"B": 1} | {
+    f"{prefix}{unit}": base**power
+    for unit, base in (("B", 1000), ("iB", 1024))
+    for power, prefix in enumerate("KMGT", start=1)
+}
+_MOST_BYTES = 2**49
+_OTHER_KEYS = {"CPU": "cpus", "GPU": "gpus", "memory": "memory"}
 _DURATION_RULE = "seconds above 0, or a time such as 90s, 10m, 1h30m"
 
 
@@ -161,12 +170,15 @@ class LimitSettings(_Section):
 
 
 class ResourceSettings(_Section):
-    """What a training takes of a machine: ``cpus``, as many threads too, and ``gpus`` or a part of
-    one, on which it runs then.
+    """What a training takes of a machine: ``cpus``, as many threads too, ``gpus`` or a part of
+    one, on which it runs then, ``memory`` in bytes, and ``custom``, by the names that a Ray cluster
+    gives to what else its nodes have.
     """
 
     cpus: int = _whole(1, 1, 1024)
     gpus: float = _ruled(0.0, _GPUS_RULE)
+    memory: int = _ruled(0, _MEMORY_RULE)
+    custom: dict[str, float] = _ruled({}, _CUSTOM_RULE)
 
     @field_validator("gpus", mode="before")
     @classmethod
@@ -175,6 +187,43 @@ class ResourceSettings(_Section):
         if number and (0 <= value <= 1 or (value <= 1024 and value == int(value))):
             return float(value)
         raise ValueError(f"got {shown(value)}; must be {_GPUS_RULE}")
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _check_memory(cls, value: Any) -> int:
+        amount = value
+        if isinstance(value, str):
+            found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", value, re.IGNORECASE)
+            units = {unit.lower(): size for unit, size in _BYTES.items()}
+            size = units.get(found[2].lower()) if found else None
+            amount = None if found is None or size is None else round(float(found[1]) * size)
+        number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        if not number or not 0 <= amount <= _MOST_BYTES or amount != int(amount):
+            raise ValueError(f"got {shown(value)}; must be {_MEMORY_RULE}, at most 512TiB")
+        return int(amount)
+
+    @field_validator("custom", mode="before")
+    @classmethod
+    def _check_custom(cls, value: Any) -> dict[str, float]:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"got {shown(value)}; must be {_CUSTOM_RULE}")
+        for name, amount in value.items():
+            if name in _OTHER_KEYS:
+                key = f"resources.{_OTHER_KEYS[name]}"
+                raise ValueError(f"got {shown(name)}, which has a key of its own: {key}")
+            named = isinstance(name, str) and re.fullmatch(r"[\w.:/-]{1,128}", name, re.ASCII)
+            number = isinstance(amount, int | float) and not isinstance(amount, bool)
+            if not named or name.startswith("node:") or not number or not 1e-4 <= amount <= MOST:
+                raise ValueError(
+                    f"got {shown(name)}: {shown(amount)}; must be {_CUSTOM_RULE}, such as ssd: 1 "
+                    "or accelerator_type:A100: 0.001"
+                )
+        return {name: float(amount) for name, amount in value.items()}
+
+    def demand(self) -> dict[str, float]:
+        """What a training takes, by Ray's names: CPU, GPU, memory in bytes, and the custom ones."""
+        demand = {"CPU": float(self.cpus), "GPU": self.gpus, "memory": float(self.memory)}
+        return {name: amount for name, amount in (demand | self.custom).items() if amount}
 
 
 class RankingSettings(_Section):
@@ -233,7 +282,7 @@ class SweepConfig(_Section):
     """A sweep, resolved: every default is filled in, and every check passed.
 
     Frozen. ``objectives`` holds canonical names: the task's own metric is ``metric``. ``workers``
-    None is one for every CPU.
+    None is one for every CPU, and on a cluster as many as have room.
     """
 
     name: str = _ruled(..., _NAME_RULE, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z")
@@ -261,7 +310,9 @@ class SweepConfig(_Section):
     )
     workers: int | None = _whole(None, 1)
     loggers: tuple[str, ...] = _ruled((), f"a list of {', '.join(LOGGERS)}")
-    resources: ResourceSettings = _ruled(ResourceSettings(), "a mapping with cpus and gpus")
+    resources: ResourceSettings = _ruled(
+        ResourceSettings(), "a mapping with cpus, gpus, memory and custom"
+    )
     dtype: str = _named("float32", ("float32", "float64"))
     replicates_together: bool = _ruled(True, "true or false")
 

@@ -84,7 +84,7 @@ class Display:
             parts.append(f"{progress.failed} failed")
         if progress.best is not None:
             parts.append(f"best {self._metric} {progress.best[1]:.4g}")
-        parts.append(self._time_left(progress))
+        parts.append(progress.waiting or self._time_left(progress))
         return " · ".join(part for part in parts if part)
 
     def _time_left(self, progress: Progress) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,8 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_WARN_THRESHOLD_S": "1000000000",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": "1000000000",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -37,15 +37,16 @@ def execute(
     """Make the conductor's trainings, at most ``workers`` at once, on the cluster at ``address`` or
     a Ray on this machine.
 
+    On a Ray that isn't its own the sweep takes its share (see `sharing`).
+
     Returns when the conductor is exhausted or was told to stop. Raises ConnectionError if the
-    cluster can't be reached or has no room for a training, and whatever the conductor raised.
+    cluster can't be reached or has no node with room for a training, and whatever the conductor
+    raised.
     """
-    from sweeps.execution.session import connected
+    from sweeps.execution.session import connected, is_shared
     from sweeps.execution.stopping import stoppable
 
-    needs = conductor.config.resources
-    ray = sys.modules.get("ray")
-    shared = address is not None or (ray is not None and ray.is_initialized())
+    needs, shared = conductor.config.resources, is_shared(address)
     with (
         stoppable(conductor),
         connected(address, workers, needs) as conductor.workers,
@@ -53,8 +54,13 @@ def execute(
         stoppable(conductor),
     ):
         # Ray gets its processes ready while Tune is imported.
-        from sweeps.execution.courier import receiving
         from sweeps.execution.run import train_all
 
-        with receiving(run) if shared else contextlib.nullcontext() as place:
-            train_all(conductor, run=run, import_path=import_path, place=place)
+        if not shared:
+            train_all(conductor, run=run, import_path=import_path)
+            return
+        from sweeps.execution.courier import receiving
+        from sweeps.execution.sharing import sharing
+
+        with receiving(run) as place, sharing(conductor, workers, run.name) as share:
+            train_all(conductor, run=run, import_path=import_path, place=place, share=share)

@@ -27,8 +27,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trace_core.durable import write_atomically
 
-NAMESPACE = "tracerank"
-"""Ray's namespace of the actors that sweeps make for themselves."""
+NAMESPACE = "tracerank-couriers"
+"""Ray's namespace of these actors."""
 
 SHARE = 0.1
 """Most of a training's time that its checkpoint may be on its way."""

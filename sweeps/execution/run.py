@@ -17,21 +17,28 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.air._internal import usage
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from sweeps.config import MOST
 from sweeps.execution.actor import TuneTraining, portable
 from sweeps.execution.pruning import Pruning
 from sweeps.execution.session import replaced
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
+    from sweeps.execution.sharing import Sharing
 
 _NODE_LOST = ("node has died", "node died", "preempted", "node was terminated")
 
 ACTOR_START_SECONDS = 60.0
 """How long the others wait for an actor that is being started."""
+
+IDLE_SECONDS = 0.1
+"""How often a sweep asks for work that has no place for any."""
 
 
 class _TuneSearcher(Searcher):  # type: ignore[misc]
@@ -62,6 +69,9 @@ class _TuneSearcher(Searcher):  # type: ignore[misc]
         if work is None and self._conductor.exhausted:
             return str(self.FINISHED)
         if work is None:
+            if not self._conductor.running:
+                # On a cluster that has no place for us now: Tune would ask again at once.
+                time.sleep(IDLE_SECONDS)
             return None
         return {
             "trainings": [training.to_json() for training in work.trainings],
@@ -156,9 +166,11 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         searcher: _TuneSearcher,
         watch: _Watch,
         pruning: Pruning | None,
+        share: Sharing | None,
     ) -> None:
         super().__init__()
         self._pruning = pruning
+        self._share = share
         self._seen: dict[str, list[dict[str, Any]]] = {}
         self._conductor = conductor
         self._searcher = searcher
@@ -171,7 +183,11 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
             return str(self.STOP)
         if not result["ended"]:
             return str(self.STOP if self._prunes(trial, result) else self.CONTINUE)
-        if self._patient and not self._conductor.running <= self._watch.begun:
+        waited_for = not self._conductor.running <= self._watch.begun
+        if self._share is not None:
+            # Its places come and go: another actor may be worth waiting for again.
+            self._patient = not self._share.in_vain and (self._patient or not waited_for)
+        if self._patient and waited_for:
             now = time.monotonic()
             self._deadline = self._deadline or now + ACTOR_START_SECONDS
             # A cluster with fewer places than workers never starts them all.
@@ -183,6 +199,9 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
 
     def choose_trial_to_run(self, controller: Any) -> Any:
         _forget(controller)
+        if self._share is not None:
+            with self._searcher.kept():
+                self._share.follow(controller)
         return super().choose_trial_to_run(controller)
 
     def _prunes(self, trial: Any, result: dict[str, Any]) -> bool:
@@ -205,12 +224,27 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         return True
 
 
+def _ask_once(controller: TuneController, blocking: bool = False, timeout: int = 600) -> bool:
+    """In the place of a method of Tune's that, where no trial is live, may wait ten minutes for the
+    next and do nothing else.
+    """
+    return bool(_update_trial_queue(controller, blocking=False))
+
+
+_update_trial_queue = TuneController._update_trial_queue
+
+
 def train_all(
-    conductor: Conductor, *, run: Path, import_path: list[str], place: dict[str, str] | None = None
+    conductor: Conductor,
+    *,
+    run: Path,
+    import_path: list[str],
+    place: dict[str, str] | None = None,
+    share: Sharing | None = None,
 ) -> None:
     """Work off the conductor's trainings as Tune trials, on the Ray that this process is connected
-    to, at most ``conductor.workers`` at once. Workers on other nodes send what they write to
-    ``place``, which `courier.receiving` gives.
+    to, at most ``conductor.workers`` at once, which follows the sweep's ``share`` of a cluster.
+    Workers on other nodes send what they write to ``place``, which `courier.receiving` gives.
 
     Returns when the conductor is exhausted or was told to stop. Raises whatever the conductor
     raised.
@@ -219,12 +253,14 @@ def train_all(
     watch = _Watch(conductor, searcher)
     pruning, needs = _pruning(conductor), conductor.config.resources
     # By default a searcher's trials start one after another, each with an actor's whole start.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(conductor.workers)
+    # Tune reads it once; on a cluster there may be more places later.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST if share else conductor.workers)
     with (
         tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
         # Tune counts callbacks for Ray's usage statistics, which are off, and imports mlflow and
         # wandb to tell them from ours: a second, where they are installed.
         replaced(usage, "tag_callbacks", lambda callbacks: False),
+        replaced(TuneController, "_update_trial_queue", _ask_once),
     ):
         tune.run(
             TuneTraining,
@@ -235,13 +271,13 @@ def train_all(
             },
             num_samples=-1,
             search_alg=searcher,
-            resources_per_trial={"cpu": needs.cpus, "gpu": needs.gpus},
+            resources_per_trial=PlacementGroupFactory([needs.demand()]),
             reuse_actors=True,
             storage_path=scratch,
             name="sweep",
             trial_dirname_creator=lambda trial: trial.trial_id,
             callbacks=[watch],
-            scheduler=_Release(conductor, searcher, watch, pruning),
+            scheduler=_Release(conductor, searcher, watch, pruning, share),
             raise_on_failed_trial=False,
             verbose=0,
             progress_reporter=_Silent(),

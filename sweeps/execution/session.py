@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -12,13 +13,23 @@ import ray
 from ray._private import utils
 
 from sweeps.config import ResourceSettings
+from sweeps.execution.nodes import amounts, described, places
+
+
+def is_shared(address: str | None) -> bool:
+    """Whether `connected` gives a Ray that others may train on as well."""
+    return address is not None or ray.is_initialized()
+
+
+JOINING_SECONDS = 60.0
+"""How long a cluster may take until its first node with CPUs has joined it."""
 
 
 @contextlib.contextmanager
 def connected(address: str | None, workers: int, needs: ResourceSettings) -> Iterator[int]:
     """The cluster at ``address``, else the Ray that this process has already, else one of our own
     on this machine; gives how many trainings it is asked for at once, each of which ``needs`` its
-    share. Raises ConnectionError if the cluster can't be reached, or has too little for one.
+    share. Raises ConnectionError if the cluster can't be reached, or no node has enough for one.
 
     Only what was begun here is ended here. ``address="local"`` because the file that a dead cluster
     leaves behind would otherwise send ``ray.init`` to it.
@@ -31,6 +42,9 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
     if address is None:
         options |= {"address": "local", "num_cpus": workers * needs.cpus}
         options |= {"include_dashboard": False}
+        # What others are called is up to whoever has them; with a colon, Ray finds it out itself.
+        own = {name: workers * each for name, each in needs.custom.items() if ":" not in name}
+        options |= {"resources": own} if own else {}
     else:
         options |= {"address": address}
     with _quiet():
@@ -49,8 +63,10 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
 
 
 @contextlib.contextmanager
-def replaced(module: ModuleType, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """A function of a module replaced for a while; where it has none of that name, it has now."""
+def replaced(module: ModuleType | type, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """A function of a module or a class replaced for a while; where there is none of that name,
+    there is one now.
+    """
     usual = getattr(module, name, None)
     setattr(module, name, function)
     try:
@@ -79,13 +95,25 @@ def _quiet() -> Iterator[None]:
 
 
 def _room(needs: ResourceSettings, where: str) -> int:
-    """How many trainings have room at once. Nodes are added up: one of them may be too small."""
-    there = ray.cluster_resources()
-    needed = {"CPU": needs.cpus} | ({"GPU": needs.gpus} if needs.gpus else {})
-    for name, need in needed.items():
-        if there.get(name, 0) < need:
-            raise ConnectionError(
-                f"Ray at {where} has {there.get(name, 0):g} {name}s; a training needs {need:g} "
-                f"(resources.{name.lower()}s)"
-            )
-    return min(int(there[name] / need) for name, need in needed.items())
+    """How many trainings have room at once.
+
+    A cluster that has a head alone, without CPUs, is one whose other nodes are on their way.
+    """
+    until = time.monotonic() + JOINING_SECONDS
+    while True:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if any("CPU" in node for node in nodes) or time.monotonic() > until:
+            break
+        time.sleep(0.5)
+    demand = needs.demand()
+    room = places(nodes, demand)
+    if not room:
+        asked = amounts(demand, demand, demand)
+        has = described(nodes, demand)
+        raise ConnectionError(
+            f"Ray at {where} has {has}; a training needs {asked} (resources)"
+            if len(nodes) == 1
+            else f"Ray at {where} has no node with room for a training, which needs {asked} "
+            f"(resources); the nodes have: {has}"
+        )
+    return room

@@ -32,6 +32,7 @@ from sweeps.run_directory import RunDirectory, RunDirectoryError
 if TYPE_CHECKING:
     from sweeps.conductor import Progress
     from sweeps.config import SweepConfig
+    from sweeps.handle import Sweep
 
 MIRROR_SECONDS = 1.0
 """Between two pushes, and so most of what the loss of the driver takes of what had ended."""
@@ -41,6 +42,9 @@ SHARE = 0.05
 
 PATIENCE_SECONDS = 300.0
 """How long a driver that is done tries to reach a storage that doesn't answer."""
+
+LOG_WIDTH = 120
+"""Columns of the tables in the job's log."""
 
 DONE, FAILED, USAGE, STOPPED, UNREACHABLE = 0, 1, 2, 3, 5
 _ROOT = Path(__file__).resolve().parents[2]
@@ -143,7 +147,7 @@ def _sweep(
         sweep = drive_directory(
             run,
             settings,
-            worker_count(given.workers, settings),
+            worker_count(given.workers, settings, given.address),
             given.address,
             import_path,
             on_progress=keeper.progressed,
@@ -153,9 +157,19 @@ def _sweep(
             f"{str(stop).partition('. ')[0]}; submit it again with the same id to go on", STOPPED
         )
     if (sweep.trials["state"] == "COMPLETE").any():
+        _show(sweep)
         return DONE
     reasons = [reason for reason in sweep.trials["reason"] if reason]
     return _told(f"every trial failed; the first: {reasons[0]}" if reasons else "no trial", FAILED)
+
+
+def _show(sweep: Sweep) -> None:
+    """The first models of the ranking, for the log."""
+    from rich.console import Console
+
+    from sweeps.terminal import show_ranking
+
+    show_ranking(Console(stderr=True, width=LOG_WIDTH), sweep.results().ranking)
 
 
 class Keeper:

@@ -98,11 +98,14 @@ def _require_same(made_with: dict[str, Any], config: SweepConfig, run: RunDirect
 
 
 def _decisive(config: SweepConfig) -> dict[str, Any]:
-    return {
+    decisive = {
         key: value
         for key, value in config.resolved().items()
         if key not in ("name", "trials", "workers", "ranking", "storage", "limits", "loggers")
     }
+    # Threads and device are part of what a model is; where there is memory for it isn't.
+    decisive["resources"] = {key: decisive["resources"][key] for key in ("cpus", "gpus")}
+    return decisive
 
 
 class Study:

@@ -468,7 +468,7 @@ def test_defaults() -> None:
         "tracer": {"importance": "taylor", "every": 1, "histograms": 32},
         "workers": None,
         "loggers": [],
-        "resources": {"cpus": 1, "gpus": 0.0},
+        "resources": {"cpus": 1, "gpus": 0.0, "memory": 0, "custom": {}},
         "dtype": "float32",
         "replicates_together": True,
     }
@@ -515,6 +515,7 @@ def test_the_task_s_own_metric_is_an_objective(task: str, name: str, direction: 
         {"workers": 2, "dtype": "float64"},
         {"budget/batch_size": 1078, "budget/epochs": 9},
         {"tracer/every": 4},
+        {"resources": {"cpus": 2, "memory": "2GiB", "custom": {"accelerator_type:A100": 0.001}}},
     ],
 )
 def test_good_configurations_round_trip(changes: dict[str, Any]) -> None:
@@ -587,7 +588,7 @@ def test_every_key_is_documented(key: str) -> None:
     documented(key)
 
 
-@pytest.mark.parametrize("section", ["budget", "sampler", "ranking", "tracer"])
+@pytest.mark.parametrize("section", ["budget", "sampler", "ranking", "tracer", "resources"])
 def test_every_key_of_a_section_is_documented_with_its_default(section: str) -> None:
     resolved = SweepConfig.from_dict(BASE).resolved()[section]
     for key, default in resolved.items():

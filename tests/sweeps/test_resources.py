@@ -66,7 +66,8 @@ def test_a_machine_without_the_gpu_that_is_asked_for(tmp_path: Path) -> None:
         pytest.skip("there is a GPU")
     run, config = prepared(tmp_path / "run", trials=2, resources={"gpus": 0.25})
     with pytest.raises(
-        ConnectionError, match=r"this machine has 0 GPUs; .* needs 0\.25 \(resources"
+        ConnectionError,
+        match=r"this machine has 2 CPUs, 0 GPUs, .*; .* needs .* 0\.25 GPUs \(resources",
     ):
         drive(run, config, workers=2, import_path=[])
     # A Ray that claims to have one: Tune places four trainings on it, and PyTorch sees none.
