@@ -141,7 +141,7 @@ def _walk(
                 found.skipped.append(name)
                 continue
             away = left_out or entry.name.startswith(".") or name in ignored
-            if entry.is_dir():
+            if os.path.isdir(entry.path):
                 away = away or entry.name in _CACHES or _is_made(Path(entry.path))
                 away = away and not keep.fit(name)
                 if real not in above | others and (not away or keep.may_fit_in(name)):

@@ -46,12 +46,14 @@ def _read(path: Path, source: str, note: Callable[[str], None]) -> Token:
     try:
         # Not to wait for a pipe that nobody writes to.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise JobError(f"{source}: is not a file; give one that holds the token")
             _keep_from_others(descriptor, status, source, note)
-            data = file.read(_MOST_BYTES + 1)
+            data = os.read(descriptor, _MOST_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         reason = error.strerror or str(error)
         raise JobError(f"{source}: the token can't be read: {reason}") from None

@@ -1,0 +1,142 @@
+"""A sweep as a job in a cluster whose machines share nothing, and what it survives."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from namespaces import Cluster, Node
+
+import sweeps
+from sweeps.jobs.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SHORT: dict[str, Any] = {
+    "name": "short",
+    "task": "digits",
+    "budget": {"epochs": 2, "batch_size": 64},
+    "replicates": 2,
+    "trials": 8,
+    "space": {
+        "architecture": {"mlp": {"hidden": {"int": [8, 32], "log": True}, "depth": [1, 2]}},
+        "init": ["default", "orthogonal"],
+        "alpha": {"float": [0.0, 1.0]},
+        "learning_rate": {"float": [1e-2, 3e-1], "log": True},
+    },
+    "sampler": {"name": "random", "seed": 5},
+}
+LONG = {
+    **SHORT,
+    "name": "long",
+    # Half a minute of training each, so that what kills a node does it in the middle.
+    "budget": {"epochs": 160, "batch_size": 16},
+    "replicates": 1,
+    "trials": 6,
+}
+
+
+class Sweeping:
+    """Somebody at the user's machine, with a folder of his own and a storage."""
+
+    def __init__(self, cluster: Cluster, folder: Path, name: str) -> None:
+        self.cluster = cluster
+        self.folder = folder
+        self.storage = cluster.s3.under(name)
+
+    def do(self, *words: str | Path, timeout: float = 240) -> Any:
+        return self.cluster.user.run(
+            ["tracerank", *words],
+            env={"TRACERANK_ADDRESS": self.cluster.address, "TRACERANK_STORAGE": self.storage},
+            cwd=self.folder,
+            timeout=timeout,
+        )
+
+    def submit(self, config: dict[str, Any], job: str, *options: str) -> None:
+        (self.folder / "sweep.yaml").write_text(yaml.safe_dump(config))
+        done = self.do("submit", "sweep.yaml", "--id", job, *options)
+        assert (done.returncode, done.stdout) == (0, f"{job}\n"), done.stderr
+
+    def wait(self, job: str) -> None:
+        done = self.do("wait", job, timeout=400)
+        assert done.returncode == 0, done.stderr + self.do("logs", job).stdout
+
+    def fetch(self, job: str) -> sweeps.Sweep:
+        done = self.do("fetch", job, "--out", f"runs/{job}")
+        assert done.returncode == 0, done.stderr
+        return sweeps.load(self.folder / done.stdout.strip())
+
+    def stored(self, job: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+        for name, value in self.cluster.credentials.items():
+            monkeypatch.setenv(name, value)
+        return Store(self.storage).under(job)
+
+
+@pytest.fixture
+def sweeping(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Sweeping:
+    return Sweeping(cluster, tmp_path, request.node.name)
+
+
+def alone(config: dict[str, Any], folder: Path) -> sweeps.Sweep:
+    """The same on one machine."""
+    return sweeps.run(config, out=folder, workers=2, progress=False)
+
+
+def ranked(sweep: sweeps.Sweep) -> pd.DataFrame:
+    return sweep.ranking
+
+
+def records(sweep: sweeps.Sweep) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in (sweep.path / "traces").glob("*.json")]
+
+
+def await_checkpoints(store: Store, names: Sequence[str] = (), count: int = 2) -> dict[str, int]:
+    """Return once trainings under way have left that many checkpoints in the storage."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        there = {name: size for name, size in store.files("checkpoints").items()}
+        if len(there) >= count:
+            return there
+        time.sleep(0.5)
+    raise AssertionError(f"no checkpoints came: {store.files()}")
+
+
+def busy(cluster: Cluster) -> Node:
+    """A worker node on which something is trained."""
+    for node in cluster.workers:
+        if any("TuneTraining" in title for title in node.pids.values()):
+            return node
+    raise AssertionError(f"nothing is trained: {cluster.worker_pids}")
+
+
+def test_a_cluster_that_shares_nothing_ranks_as_one_machine_does(
+    sweeping: Sweeping, tmp_path: Path
+) -> None:
+    begun = time.monotonic()
+    sweeping.submit(SHORT, "short")
+    submitted = time.monotonic()
+    sweeping.wait("short")
+    waited = time.monotonic()
+    there = sweeping.fetch("short")
+    print(
+        f"submit {submitted - begun:.1f} s, wait {waited - submitted:.1f} s, "
+        f"fetch {time.monotonic() - waited:.1f} s"
+    )
+    assert there.complete
+    here = alone(SHORT, tmp_path / "here")
+    pd.testing.assert_frame_equal(ranked(there), ranked(here))
+    assert (there.path / "report" / "index.html").exists()
+    seen = {name.rpartition("/")[2] for name in (sweeping.storage,)}
+    assert seen
+    # No secret, neither ours nor the cluster's, is in what was stored.
+    secrets = [sweeping.cluster.token, *sweeping.cluster.credentials.values()]
+    for path in there.path.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not any(secret.encode() in data for secret in secrets if len(secret) > 10)
