@@ -13,12 +13,10 @@ import contextlib
 import ctypes
 import json
 import os
-import secrets
 import shlex
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -26,10 +24,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+
+from sweeps.jobs.credentials import ensure_token
+from sweeps.jobs.errors import JobError
 
 HOST = "127.0.0.1"
 DASHBOARD_PORT = 8265
@@ -43,37 +44,6 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 class LocalClusterError(RuntimeError):
     """The cluster can't be started; the message says why."""
-
-
-def ensure_token(tell: Callable[[str], None]) -> str:
-    """The token that Ray's own tools take on this machine; one is made where there is none.
-
-    Looked for in Ray's order: ``RAY_AUTH_TOKEN``, the file that ``RAY_AUTH_TOKEN_PATH`` names,
-    ``~/.ray/auth_token``. A file that others could read, as Ray makes it, is made ours alone.
-    Raises LocalClusterError for a file that can't be read or made, or holds none.
-    """
-    given = os.environ.get("RAY_AUTH_TOKEN", "").strip()
-    if given:
-        return given
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH", "").strip()
-    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
-    try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_hex(32))
-            tell(f"Made a token in {path}, for you alone")
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            path.chmod(0o600)
-            tell(f"Others could read {path} (mode {mode:04o}): it is yours alone now")
-        token = path.read_text().strip()
-    except OSError as error:
-        raise LocalClusterError(f"the token in {path}: {error.strerror}") from None
-    if not token:
-        raise LocalClusterError(f"the token in {path} is empty: remove the file, or write one")
-    return token
 
 
 @dataclass(frozen=True)
@@ -119,7 +89,7 @@ class LocalCluster:
             with log.open("wb") as file:
                 process = subprocess.Popen(  # noqa: S603
                     [*program, *options, "--temp-dir", str(own)],
-                    env=_environment(self._token, self.folder),
+                    env=_environment(self.folder),
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=file,
@@ -182,12 +152,12 @@ class LocalCluster:
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def _environment(token: str, folder: Path) -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     """That of the nodes: the user's, without what would lead them to another cluster."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH")}
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return kept | {
+        # Which they find where we have.
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": token,
         "RAY_USAGE_STATS_ENABLED": "0",
         # Else it would leave a link in /tmp/ray.
         "RAY_TMPDIR": str(folder),
@@ -287,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     usual = {number: signal.signal(number, end) for number in _SIGNALS}
     try:
         return _run(given.workers, given.cpus, given.port, ended)
-    except LocalClusterError as error:
+    except (LocalClusterError, JobError) as error:
         _tell(f"The cluster: {error}")
         return 1
     finally:
@@ -302,7 +272,8 @@ def _run(workers: int, cpus: int, wanted: int | None, ended: threading.Event) ->
             raise LocalClusterError(f"port {port} is in use; name another one, or none")
         port = _free_port()
         _tell(f"Port {DASHBOARD_PORT} is in use: this cluster's is {port}")
-    cluster = LocalCluster(workers=workers, cpus=cpus, port=port, token=ensure_token(_tell))
+    token = ensure_token(os.environ, Path.home(), _tell)
+    cluster = LocalCluster(workers=workers, cpus=cpus, port=port, token=token.value)
     try:
         _tell(f"Starting a Ray cluster of {1 + workers} nodes, which takes some seconds ...")
         cluster.start(ended)

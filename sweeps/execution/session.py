@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +16,8 @@ from ray._private import utils
 
 from sweeps.config import ResourceSettings
 from sweeps.execution.nodes import amounts, described, places
+from sweeps.jobs.credentials import ensure_token
+from sweeps.jobs.errors import JobError
 
 
 def is_shared(address: str | None) -> bool:
@@ -40,6 +44,9 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
+        # Ray would make it where there is none, for everybody to read.
+        with contextlib.suppress(JobError):
+            ensure_token(os.environ, Path.home(), lambda text: None)
         options |= {"address": "local", "num_cpus": workers * needs.cpus}
         options |= {"include_dashboard": False}
         # What others are called is up to whoever has them; with a colon, Ray finds it out itself.

@@ -1,8 +1,9 @@
-"""The token that the cluster is shown, looked for where Ray's own tools look for it."""
+"""The token that a cluster is shown, found or made where Ray's own tools look for it."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,32 @@ def find_token(
         return _read(Path(named).expanduser(), f"RAY_AUTH_TOKEN_PATH {named}", note)
     usual = home / ".ray" / "auth_token"
     return _read(usual, str(usual), note) if usual.exists() else None
+
+
+def ensure_token(environment: Mapping[str, str], home: Path, note: Callable[[str], None]) -> Token:
+    """The token that `find_token` finds; where there is none, one is made in its file, for us
+    alone. Ray would make it for everybody to read.
+
+    Raises JobError as `find_token` does, and if none can be made.
+    """
+    named = environment.get("RAY_AUTH_TOKEN_PATH", "").strip()
+    path = Path(named).expanduser() if named else home / ".ray" / "auth_token"
+    if path.exists() or environment.get("RAY_AUTH_TOKEN", "").strip():
+        found = find_token(None, environment, home, note)
+        assert found is not None
+        return found
+    token = secrets.token_hex(32)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token)
+    except FileExistsError:  # somebody has just made one
+        return _read(path, str(path), note)
+    except OSError as error:
+        raise JobError(f"{path}: no token can be made: {error.strerror}") from None
+    note(f"made a token in {path}, for you alone")
+    return Token(token, str(path))
 
 
 def _read(path: Path, source: str, note: Callable[[str], None]) -> Token:

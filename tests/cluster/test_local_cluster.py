@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.execution.local_cluster import LocalClusterError, ensure_token, main
+from sweeps.execution.local_cluster import main
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -28,51 +27,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def test_a_token_is_made_where_there_is_none(home: Path) -> None:
-    told: list[str] = []
-    token = ensure_token(told.append)
-    file = home / ".ray" / "auth_token"
-    assert len(token) == 64
-    assert file.read_text() == token
-    assert mode(file) == 0o600
-    assert str(file) in told[0]
-    assert token not in told[0]
-    assert ensure_token(told.append) == token
-    assert len(told) == 1
-
-
-def test_a_token_that_others_could_read_is_made_ours(home: Path) -> None:
-    told: list[str] = []
-    (home / ".ray").mkdir()
-    file = home / ".ray" / "auth_token"
-    file.write_text("abc\n")
-    file.chmod(0o644)
-    assert ensure_token(told.append) == "abc"
-    assert mode(file) == 0o600
-    assert "0644" in told[0]
-
-
-def test_where_a_token_is_looked_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    named = home / "elsewhere" / "token"
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(named))
-    token = ensure_token(lambda text: None)
-    assert named.read_text() == token
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
-    assert ensure_token(lambda text: None) == "given"
-    monkeypatch.delenv("RAY_AUTH_TOKEN")
-    named.write_text(" \n")
-    with pytest.raises(LocalClusterError, match="empty"):
-        ensure_token(lambda text: None)
-    named.unlink()
-    named.mkdir()
-    with pytest.raises(LocalClusterError, match=str(named)):
-        ensure_token(lambda text: None)
 
 
 def test_a_port_in_use_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
