@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -36,6 +37,9 @@ def follow(
     It may stop before the job does, so the state is asked for apart, and what is missing at the end
     read. ``note`` is told when the stream was cut. Raises as `wait`.
     """
+    if job.over:
+        write(cluster.log(job))
+        return job
     following = _Following(cluster, job, write)
     asking = Patience(note, patience)
     pause = _SHORTEST
@@ -55,7 +59,7 @@ def follow(
             if rest is not None:
                 write(rest[following.written :])
                 return now
-        following.pause(pause)
+        time.sleep(pause)
         pause = min(pause * 2, _LONGEST)
 
 
@@ -65,11 +69,6 @@ class _Following:
         self._job = job
         self._write = write
         self.written = 0
-
-    def pause(self, seconds: float) -> None:
-        import time
-
-        time.sleep(seconds)
 
     async def stream(self) -> None:
         """Write what one stream brings, until it ends or is cut."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from namespaces import Cluster, Node
 
@@ -96,13 +98,12 @@ def records(sweep: sweeps.Sweep) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in (sweep.path / "traces").glob("*.json")]
 
 
-def await_checkpoints(store: Store, names: Sequence[str] = (), count: int = 2) -> dict[str, int]:
+def await_checkpoints(store: Store, count: int) -> None:
     """Return once trainings under way have left that many checkpoints in the storage."""
     until = time.monotonic() + 120
     while time.monotonic() < until:
-        there = {name: size for name, size in store.files("checkpoints").items()}
-        if len(there) >= count:
-            return there
+        if len(store.files("checkpoints")) >= count:
+            return
         time.sleep(0.5)
     raise AssertionError(f"no checkpoints came: {store.files()}")
 
@@ -132,11 +133,67 @@ def test_a_cluster_that_shares_nothing_ranks_as_one_machine_does(
     here = alone(SHORT, tmp_path / "here")
     pd.testing.assert_frame_equal(ranked(there), ranked(here))
     assert (there.path / "report" / "index.html").exists()
-    seen = {name.rpartition("/")[2] for name in (sweeping.storage,)}
-    assert seen
     # No secret, neither ours nor the cluster's, is in what was stored.
     secrets = [sweeping.cluster.token, *sweeping.cluster.credentials.values()]
     for path in there.path.rglob("*"):
         if path.is_file():
             data = path.read_bytes()
             assert not any(secret.encode() in data for secret in secrets if len(secret) > 10)
+
+
+def test_nodes_that_are_lost_cost_little(
+    sweeping: Sweeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker node killed in the middle of trainings, and added again; then the head."""
+    cluster, store = sweeping.cluster, sweeping.stored("long", monkeypatch)
+    sweeping.submit(LONG, "long")
+    await_checkpoints(store, count=3)
+    lost_with_worker = steps_of(store)
+    busy(cluster).kill()
+    cluster.await_loss(*(node for node in cluster.workers if not node.running))
+    for node in cluster.workers:
+        if not node.running:
+            node.start()
+    await_records(store, count=2)
+    await_checkpoints(store, count=2)
+    lost_with_head = steps_of(store)
+    cluster.head.kill()
+    for node in cluster.workers:
+        node.kill()
+    cluster.heal()
+    sweeping.submit(LONG, "long")
+    sweeping.wait("long")
+    there = sweeping.fetch("long")
+
+    assert there.complete
+    assert there.trials.index.tolist() == list(range(LONG["trials"]))
+    assert set(there.trials["state"]) == {"COMPLETE"}
+    resumed = {record["training_id"]: record["resumed"] for record in records(there)}
+    print(f"at the loss of a worker {lost_with_worker}, of the head {lost_with_head}: {resumed}")
+    # Those that a node took with it went on at the step that was stored last, or later.
+    went_on = [name for name, steps in resumed.items() if steps]
+    assert went_on
+    for name, step in lost_with_head.items():
+        assert resumed[name], f"{name} began anew"
+        assert resumed[name][-1] >= step
+    here = alone(LONG, tmp_path / "here")
+    pd.testing.assert_frame_equal(ranked(there), ranked(here))
+
+
+def steps_of(store: Store) -> dict[str, int]:
+    """The steps that the stored checkpoints hold, by training."""
+    found = {}
+    for name in store.files("checkpoints"):
+        with contextlib.suppress(FileNotFoundError):
+            state = torch.load(io.BytesIO(store.read(name)), weights_only=True)
+            found[Path(name).stem] = state["step"]
+    return found
+
+
+def await_records(store: Store, count: int) -> None:
+    until = time.monotonic() + 240
+    while time.monotonic() < until:
+        if sum(name.endswith(".json") for name in store.files("traces")) >= count:
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"no training ended: {store.files()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,11 +21,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(answer: Callable[[str, str], Answer]) -> Iterator[str]:
+def serving(
+    answer: Callable[[str, str], Answer], tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """An HTTP server's address; it is asked for the answer to a method and a path."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, kind, body = answer(self.command, self.path)
             self.send_response(status)
@@ -42,6 +45,8 @@ def serving(answer: Callable[[str, str], Answer]) -> Iterator[str]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
