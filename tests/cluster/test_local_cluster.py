@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -49,8 +50,11 @@ def ask(url: str, token: str | None, data: dict[str, Any] | None = None) -> Any:
 
 def below(pid: int) -> list[int]:
     """The numbers of all processes below one."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True)
-    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    pairs = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(file.read_text().rpartition(")")[2].split()[1])
+            pairs.append((int(file.parent.name), parent))
     found = [pid]
     for parent in found:
         found += [child for child, its in pairs if its == parent]
