@@ -87,6 +87,7 @@ class Clockwork:
         """Go on from the checkpoint if that file is there, else evaluate what is untrained."""
         if not self._checkpoint.exists():
             self._evaluate()
+            self._saved = time.monotonic()
             return
         try:
             state = torch.load(self._checkpoint, weights_only=True)
@@ -95,6 +96,7 @@ class Clockwork:
             self.resumed = [*state["resumed"], self.step]
         except UNREADABLE as error:
             raise CheckpointError(f"{self._checkpoint}: {error}") from error
+        self._saved = time.monotonic()
 
     def _one_step(self) -> None:
         raise NotImplementedError

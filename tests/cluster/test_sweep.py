@@ -38,9 +38,9 @@ LONG = {
     **SHORT,
     "name": "long",
     # Half a minute of training each, so that what kills a node does it in the middle.
-    "budget": {"epochs": 160, "batch_size": 16},
+    "budget": {"epochs": 240, "batch_size": 16},
     "replicates": 1,
-    "trials": 6,
+    "trials": 4,
 }
 
 
@@ -98,14 +98,17 @@ def records(sweep: sweeps.Sweep) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in (sweep.path / "traces").glob("*.json")]
 
 
-def await_checkpoints(store: Store, count: int) -> None:
-    """Return once trainings under way have left that many checkpoints in the storage."""
-    until = time.monotonic() + 120
+def await_progress(store: Store, count: int, above: dict[str, int] | None = None) -> dict[str, int]:
+    """The steps in the stored checkpoints, once so many are well on their way, and beyond what they
+    had come to.
+    """
+    until = time.monotonic() + 240
     while time.monotonic() < until:
-        if len(store.files("checkpoints")) >= count:
-            return
-        time.sleep(0.5)
-    raise AssertionError(f"no checkpoints came: {store.files()}")
+        steps = steps_of(store)
+        if sum(step > 100 + (above or {}).get(name, 0) for name, step in steps.items()) >= count:
+            return steps
+        time.sleep(1)
+    raise AssertionError(f"the trainings don't get on: {store.files()}")
 
 
 def busy(cluster: Cluster) -> Node:
@@ -147,16 +150,13 @@ def test_nodes_that_are_lost_cost_little(
     """A worker node killed in the middle of trainings, and added again; then the head."""
     cluster, store = sweeping.cluster, sweeping.stored("long", monkeypatch)
     sweeping.submit(LONG, "long")
-    await_checkpoints(store, count=3)
-    lost_with_worker = steps_of(store)
+    lost_with_worker = await_progress(store, count=2)
     busy(cluster).kill()
     cluster.await_loss(*(node for node in cluster.workers if not node.running))
     for node in cluster.workers:
         if not node.running:
             node.start()
-    await_records(store, count=2)
-    await_checkpoints(store, count=2)
-    lost_with_head = steps_of(store)
+    lost_with_head = await_progress(store, count=2, above=lost_with_worker)
     cluster.head.kill()
     for node in cluster.workers:
         node.kill()
@@ -188,12 +188,3 @@ def steps_of(store: Store) -> dict[str, int]:
             state = torch.load(io.BytesIO(store.read(name)), weights_only=True)
             found[Path(name).stem] = state["step"]
     return found
-
-
-def await_records(store: Store, count: int) -> None:
-    until = time.monotonic() + 240
-    while time.monotonic() < until:
-        if sum(name.endswith(".json") for name in store.files("traces")) >= count:
-            return
-        time.sleep(0.5)
-    raise AssertionError(f"no training ended: {store.files()}")
