@@ -319,7 +319,7 @@ def fetch(
         done = bring(job_id, place, out or _RUNS / job_id, functools.partial(show_bytes, show))
     if not (done.ended if job is None else job.over):
         _note(f"{job_id} hasn't ended: this is what it had stored by now; fetch it again later")
-    path = shlex.quote(str(done.path))
+    folder = {"report": done.path, "review": done.path.parent}
     _say(
         f"Fetched {size(done.copied)}. Next:\n  tracerank report {path}\n  tracerank review {path}"
     )

@@ -91,7 +91,7 @@ def submit(
             )
         if package is None:
             package = pack(settings.dump(), folders, include, exclude, note)
-            _upload(cluster, package, note)
+            note(f"{chosen}: {_upload(cluster, package)}")
         attempt = 1 if earlier is None else earlier.attempt + 1
         if sending.send(chosen, attempt, place, package):
             job = cluster.job(chosen)
@@ -218,9 +218,8 @@ def _checked_storage(storage: str, cluster: Cluster, note: Callable[[str], None]
     return uri
 
 
-def _upload(cluster: Cluster, package: Package, note: Callable[[str], None]) -> None:
+def _upload(cluster: Cluster, package: Package) -> str:
     if cluster.has_package(package.name):
-        note(f"the cluster has the code already ({package.files} files)")
-        return
-    note(f"sending {package.files} files, {size(len(package.data))} packed")
+        return f"the cluster has its {package.files} files already"
     cluster.send_package(package.name, package.data)
+    return f"sent {package.files} files, {size(len(package.data))} packed"

@@ -33,7 +33,7 @@ from sweeps.jobs import client, watch
 from sweeps.jobs.address import Address
 from sweeps.jobs.client import Cluster
 from sweeps.jobs.credentials import Token
-from sweeps.jobs.errors import JobError
+from sweeps.jobs.errors import JobError, UnreachableError
 from sweeps.jobs.job import Job
 from sweeps.jobs.package import Package
 from sweeps.jobs.submit import Submitted, submit
@@ -317,6 +317,39 @@ def test_too_large_a_package(at_head: Known, alone: Path) -> None:
         file.truncate(101 * 1024 * 1024)
     result = invoke("submit", "sweep.yaml", S, "x")
     assert_told(result, 2, "101.", "huge.txt", "--exclude")
+
+
+def test_a_proxy_that_takes_little(at_head: Known) -> None:
+    ray = a_ray()
+
+    def answer(method: str, path: str) -> Answer:
+        return (413, "text/html", b"<html>") if method == "PUT" else ray(method, path)
+
+    with serving(answer) as address:
+        result = invoke("submit", "sweep.yaml", S, "x", "--address", address)
+        assert_told(result, 5, "at once", "--exclude")
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+def test_an_answer_that_got_lost(
+    arrives: bool, at_head: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, tries = cluster_of(at_head.head), []
+    send_it = cluster._send
+
+    def cut_once(request: dict[str, Any]) -> tuple[int, bytes]:
+        tries.append(request)
+        if len(tries) == 1 and not arrives:
+            raise UnreachableError("cut")
+        answer = send_it(request)
+        if len(tries) == 1:
+            raise UnreachableError("cut")
+        return answer
+
+    monkeypatch.setattr(cluster, "_send", cut_once)
+    assert cluster.submit({"entrypoint": "true", "submission_id": f"lost-{arrives}"})
+    assert cluster.is_taken(f"lost-{arrives}")
+    assert len(tries) == (1 if arrives else 2)
 
 
 def test_an_id_of_anothers(at_head: Known, alone: Path) -> None:
