@@ -320,9 +320,9 @@ def fetch(
     if not (done.ended if job is None else job.over):
         _note(f"{job_id} hasn't ended: this is what it had stored by now; fetch it again later")
     folder = {"report": done.path, "review": done.path.parent}
-    _say(
-        f"Fetched {size(done.copied)}. Next:\n  tracerank report {path}\n  tracerank review {path}"
-    )
+    _say(f"Fetched {size(done.copied)}. Next:")
+    for verb, path in folder.items():
+        _say(f"  tracerank {verb} {shlex.quote(str(path))}")
     answer(json.dumps({"id": job_id, "run": str(done.path)}) if as_json else done.path)
 
 
