@@ -140,7 +140,8 @@ def submit(
         cluster,
         config,
         job_id=job_id,
-        storage=storage or os.environ.get("TRACERANK_STORAGE") or None,
+        storage=storage,
+        usual_storage=os.environ.get("TRACERANK_STORAGE"),
         trials=trials,
         workers=workers,
         seed=seed,
@@ -318,10 +319,10 @@ def fetch(
         done = bring(job_id, place, out or _RUNS / job_id, functools.partial(show_bytes, show))
     if not (done.ended if job is None else job.over):
         _note(f"{job_id} hasn't ended: this is what it had stored by now; fetch it again later")
-    path = shlex.quote(str(done.path))
-    _say(
-        f"Fetched {size(done.copied)}. Next:\n  tracerank report {path}\n  tracerank review {path}"
-    )
+    folder = {"report": done.path, "review": done.path.parent}
+    _say(f"Fetched {size(done.copied)}. Next:")
+    for verb, path in folder.items():
+        _say(f"  tracerank {verb} {shlex.quote(str(path))}")
     answer(json.dumps({"id": job_id, "run": str(done.path)}) if as_json else done.path)
 
 

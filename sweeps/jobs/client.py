@@ -33,7 +33,14 @@ from urllib3.exceptions import TimeoutError as SlowError
 
 from sweeps.jobs.address import Address
 from sweeps.jobs.credentials import Token
-from sweeps.jobs.errors import JobError, JobNotFoundError, RefusedError, UnreachableError, plain
+from sweeps.jobs.errors import (
+    JobError,
+    JobNotFoundError,
+    RefusedError,
+    UnreachableError,
+    plain,
+    size,
+)
 from sweeps.jobs.job import Job, folded
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
@@ -140,19 +147,22 @@ class Cluster:
         """Ask for a job. False if its submission id is taken: somebody was faster, or the answer to
         an earlier try was lost.
         """
-        body = json.dumps(request).encode()
+        name = request["submission_id"]
         try:
-            status, answer = self._ask("POST", "/api/jobs/", body)
+            status, answer = self._send(request)
         except UnreachableError:
-            # The request may have arrived.
-            if self.is_taken(request["submission_id"]):
+            # The request may have arrived; if not, an id can't be taken twice.
+            if self.is_taken(name):
                 return True
-            raise
+            status, answer = self._send(request)
         if status == 200:
             return True
-        if self.is_taken(request["submission_id"]):
+        if self.is_taken(name):
             return False
         raise self._unexpected("POST /api/jobs/", status, answer)
+
+    def _send(self, request: dict[str, Any]) -> tuple[int, bytes]:
+        return self._ask("POST", "/api/jobs/", json.dumps(request).encode())
 
     def stop(self, job: Job) -> bool:
         """Have Ray end it: SIGTERM, and SIGKILL seconds later. False if it wasn't running."""
@@ -185,6 +195,11 @@ class Cluster:
         """Store a package."""
         path = f"/api/packages/gcs/{name}"
         status, body = self._ask("PUT", path, data, safe=True)
+        if status == 413:
+            raise UnreachableError(
+                f"{self.address.url} takes no {size(len(data))} at once, as a proxy before it may "
+                "be set: have its limit raised, or send less with --exclude"
+            )
         if status != 200:
             raise self._unexpected(f"PUT {path}", status, body)
 

@@ -18,6 +18,9 @@ from sweeps.jobs.errors import plain, size
 from sweeps.jobs.job import Job
 from sweeps.terminal import PLAIN_SECONDS, duration
 
+SHORTEST = 0.1
+"""Seconds between two pictures on a terminal."""
+
 Show = Callable[[str, float, float], None]
 """Shows words, and of how much so much is done."""
 
@@ -32,6 +35,11 @@ def showing(
     last, said = 0.0 if at_once else time.monotonic(), ""
 
     def line(words: str, done: float, of: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < SHORTEST and done < of:
+            return
+        last = now
         grid = Table.grid(padding=(0, 1))
         grid.add_row(ProgressBar(total=max(of, 1), completed=done, width=24), Text(words))
         live.update(grid, refresh=True)

@@ -46,7 +46,8 @@ def fetch(
     _check_place(run, job_id, store.uri)
     if not store.exists("sweep.yaml"):
         raise JobNotFoundError(
-            f"{job_id}: there is no run directory at {store.uri}; a job writes it when it starts"
+            f"{job_id}: there is no run directory at {store.uri}; a job writes it when it starts. "
+            "Where the cluster has its storage elsewhere than this machine, give it with --storage"
         )
     ended = _has_ended(store.read, store.exists)
     mark: dict[str, Any] = {"id": job_id, "storage": store.uri, "journal": None}

@@ -14,6 +14,8 @@ from sweeps.jobs.watch import wait
 
 REQUEST = "stop"
 """The file in a job's storage that its driver looks for."""
+SIGNS = ("driver.json", "progress.json")
+"""Files that a driver has there."""
 RAY_SECONDS = 60.0
 """How long Ray may take to end a job: it gives it 3 s before SIGKILL."""
 
@@ -45,6 +47,10 @@ def stop(
 def _ask(job: Job, note: Callable[[str], None]) -> bool:
     try:
         store = opened(job.storage).under(job.id)
+        # A folder of that name may be here too where it isn't the one that the cluster has.
+        if not any(map(store.exists, SIGNS)):
+            note(f"there is no driver of {job.id} in {store.uri}, so Ray ends it at once")
+            return False
         store.write(REQUEST, json.dumps({"attempt": job.submission_id}).encode())
     except (JobError, StorageError) as error:
         note(f"{error}: its driver can't be asked, so Ray ends it at once")

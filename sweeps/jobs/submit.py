@@ -45,6 +45,7 @@ def submit(
     *,
     job_id: str | None = None,
     storage: str | None = None,
+    usual_storage: str | None = None,
     trials: int | None = None,
     workers: int | None = None,
     seed: int | None = None,
@@ -57,7 +58,8 @@ def submit(
 
     Asked for again while it runs, or after it succeeded, nothing is sent. After it failed or was
     stopped the next attempt goes on from what is stored; and after it succeeded, if more trials are
-    asked for. ``note`` is told what people should know on the way. ``entrypoint`` makes the command
+    asked for. ``usual_storage`` is where it is kept if neither ``storage`` nor an earlier attempt
+    says so. ``note`` is told what people should know on the way. ``entrypoint`` makes the command
     that is run in place of our driver.
 
     Raises ConfigError, JobError for arguments that can't be, UnreachableError and RefusedError.
@@ -80,6 +82,8 @@ def submit(
             return done
         if not place and earlier is not None:
             place = earlier.storage
+        elif not place and usual_storage:
+            place = _checked_storage(usual_storage, cluster, note)
         if not place:
             raise JobError(
                 "a job needs a storage that the cluster and this machine reach: give a folder or "
@@ -87,7 +91,7 @@ def submit(
             )
         if package is None:
             package = pack(settings.dump(), folders, include, exclude, note)
-            _upload(cluster, package, note)
+            note(f"{chosen}: {_upload(cluster, package)}")
         attempt = 1 if earlier is None else earlier.attempt + 1
         if sending.send(chosen, attempt, place, package):
             job = cluster.job(chosen)
@@ -214,9 +218,8 @@ def _checked_storage(storage: str, cluster: Cluster, note: Callable[[str], None]
     return uri
 
 
-def _upload(cluster: Cluster, package: Package, note: Callable[[str], None]) -> None:
+def _upload(cluster: Cluster, package: Package) -> str:
     if cluster.has_package(package.name):
-        note(f"the cluster has the code already ({package.files} files)")
-        return
-    note(f"sending {package.files} files, {size(len(package.data))} packed")
+        return f"the cluster has its {package.files} files already"
     cluster.send_package(package.name, package.data)
+    return f"sent {package.files} files, {size(len(package.data))} packed"

@@ -85,12 +85,14 @@ def silence() -> Iterator[str]:
 class Proxy:
     """Hands the bytes of connections on to a port of this machine, until it is told to cut them."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._to = port
+        self._tls = tls
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
         self._server = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        scheme = "https" if tls else "http"
+        self.address = f"{scheme}://localhost:{self._server.getsockname()[1]}"
         self.refusing = False
         self.cuts = 0
         threading.Thread(target=self._accept, daemon=True).start()
@@ -123,6 +125,11 @@ class Proxy:
             if self.refusing:
                 near.close()
                 continue
+            if self._tls is not None:
+                try:
+                    near = self._tls.wrap_socket(near, server_side=True)
+                except OSError:
+                    continue
             far = socket.create_connection(("127.0.0.1", self._to))
             with self._lock:
                 self._open += [near, far]

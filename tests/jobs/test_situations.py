@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import secrets
+import signal
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +33,8 @@ from sweeps.jobs import client, watch
 from sweeps.jobs.address import Address
 from sweeps.jobs.client import Cluster
 from sweeps.jobs.credentials import Token
-from sweeps.jobs.errors import JobError
-from sweeps.jobs.job import Job
+from sweeps.jobs.errors import JobError, UnreachableError
+from sweeps.jobs.job import Job, metadata
 from sweeps.jobs.package import Package
 from sweeps.jobs.submit import Submitted, submit
 
@@ -79,6 +83,13 @@ def until(head: Head, job: Job, reached: Callable[[Job], bool]) -> Job:
         time.sleep(0.2)
         job = cluster.latest(job)
     return job
+
+
+def wait_for(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT_SECONDS
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @dataclass
@@ -188,6 +199,7 @@ SITUATIONS: list[tuple[str, list[str], int, tuple[str, ...]]] = [
     ("submit to one", ["submit", "sweep.yaml", S, "x", "--address", "DEAD"], 5, ("no cluster",)),
     ("fetch from one", ["fetch", "good", "--address", "DEAD"], 5, ("no cluster", S)),
     ("a black hole", ["jobs", "--address", "SILENT"], 5, ("gives no answer within 0.5 s",)),
+    ("an odd host", ["jobs", "--address", "a..b:80"], 5, ("a..b",)),
     ("no host", ["jobs", "--address", "nowhere.invalid:80"], 5, ("nowhere.invalid",)),
     ("no TLS there", ["jobs", "--address", "HTTPS-OF-HEAD"], 5, ("write http://",)),
     ("no certificates", ["jobs", "--address", "https://a:1", "--ca", "empty"], 2, ("PEM",)),
@@ -307,6 +319,39 @@ def test_too_large_a_package(at_head: Known, alone: Path) -> None:
     assert_told(result, 2, "101.", "huge.txt", "--exclude")
 
 
+def test_a_proxy_that_takes_little(at_head: Known) -> None:
+    ray = a_ray()
+
+    def answer(method: str, path: str) -> Answer:
+        return (413, "text/html", b"<html>") if method == "PUT" else ray(method, path)
+
+    with serving(answer) as address:
+        result = invoke("submit", "sweep.yaml", S, "x", "--address", address)
+        assert_told(result, 5, "at once", "--exclude")
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+def test_an_answer_that_got_lost(
+    arrives: bool, at_head: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, tries = cluster_of(at_head.head), []
+    send_it = cluster._send
+
+    def cut_once(request: dict[str, Any]) -> tuple[int, bytes]:
+        tries.append(request)
+        if len(tries) == 1 and not arrives:
+            raise UnreachableError("cut")
+        answer = send_it(request)
+        if len(tries) == 1:
+            raise UnreachableError("cut")
+        return answer
+
+    monkeypatch.setattr(cluster, "_send", cut_once)
+    assert cluster.submit({"entrypoint": "true", "submission_id": f"lost-{arrives}"})
+    assert cluster.is_taken(f"lost-{arrives}")
+    assert len(tries) == (1 if arrives else 2)
+
+
 def test_an_id_of_anothers(at_head: Known, alone: Path) -> None:
     cluster = cluster_of(at_head.head)
     assert cluster.submit({"entrypoint": "true", "submission_id": "theirs"})
@@ -340,18 +385,20 @@ def test_the_next_attempt_goes_on(at_head: Known, alone: Path) -> None:
     assert not send(at_head.head, alone, "again", "true", trials=9).sent
 
 
-ASKED = "until grep -q '\"ATTEMPT\"' FOLDER/stop; do sleep 0.2; done; exit 3"
+BEGUN = "mkdir -p FOLDER; touch FOLDER/driver.json; "
+ASKED = f"{BEGUN}until grep -q '\"ATTEMPT\"' FOLDER/stop; do sleep 0.2; done; exit 3"
 
 
 @pytest.mark.parametrize(
     ("shell", "storage", "grace", "words"),
     [
         (ASKED, None, "60", ("Stopped in order", "asked")),
-        ("sleep 600", None, "0.5", ("hasn't stopped within",)),
+        (f"{BEGUN}sleep 600", None, "0.5", ("hasn't stopped within",)),
         ("sleep 600", None, "0", ()),
+        ("sleep 600", None, "60", ("no driver", "at once")),
         ("sleep 600", "s3://none/x?scheme=http&endpoint_override=127.0.0.1:9", "60", ("can't be",)),
     ],
-    ids=["in-order", "too-slow", "at-once", "storage-out-of-reach"],
+    ids=["in-order", "too-slow", "at-once", "not-begun", "storage-out-of-reach"],
 )
 def test_stop(
     shell: str,
@@ -363,9 +410,12 @@ def test_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    name = f"stop-{grace}-{storage is None}".replace(".", "")
+    name = f"stop-{secrets.token_hex(4)}"
     job = send(at_head.head, alone, name, shell, storage).job
     until(at_head.head, job, lambda job: job.state == "RUNNING")
+    if BEGUN in shell:
+        begun = alone / "store" / name / "driver.json"
+        wait_for(begun.exists)
     result = invoke("stop", name, "--grace", grace)
     assert_told(result, 0, *words)
     assert result.stdout == "STOPPED\n"
@@ -375,11 +425,19 @@ def test_stop(
 LINES = "for i in $(seq 30); do echo line $i of them; sleep 0.1; done; echo done; exit 7"
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 def test_a_log_whose_stream_is_cut(
-    at_head: Known, alone: Path, capfd: pytest.CaptureFixture[str]
+    secure: bool,
+    at_head: Known,
+    alone: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    send(at_head.head, alone, "cut", LINES)
-    with Proxy(at_head.head.port) as proxy:
+    name = f"cut-{secure}"
+    send(at_head.head, alone, name, LINES)
+    monkeypatch.setenv("TRACERANK_CA", str(certificate(alone)))
+    tls = server_context(certificate(alone)) if secure else None
+    with Proxy(at_head.head.port, tls) as proxy:
 
         def cut_and_refuse() -> None:
             for _ in range(3):
@@ -391,7 +449,7 @@ def test_a_log_whose_stream_is_cut(
 
         cutting = threading.Thread(target=cut_and_refuse)
         cutting.start()
-        result = invoke("logs", "-f", "cut", "--address", proxy.address)
+        result = invoke("logs", "-f", name, "--address", proxy.address)
         cutting.join()
         assert proxy.cuts >= 2
     assert_told(result, 1, "FAILED")
@@ -421,6 +479,64 @@ def test_waiting_over_a_silence(
         proxy.refusing = True
         monkeypatch.setattr(watch.Patience.__init__, "__defaults__", (0.2,))
         assert_told(invoke("wait", "patient", "--address", proxy.address), 5, "was cut")
+
+
+PROGRAM = [sys.executable, "-c", "from sweeps.cli import main; main()"]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("command", [["wait", "busy"], ["logs", "-f", "busy"]])
+def test_who_leaves_is_told_that_the_job_goes_on(command: list[str], at_head: Known) -> None:
+    process = start(*command)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("Cluster: ")
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130, told
+    assert "busy goes on" in told
+    assert "Traceback" not in told
+
+
+def test_a_reader_that_has_seen_enough(at_head: Known) -> None:
+    process = start("logs", "good")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(30) == 0
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("command", [["status", "far"], ["wait", "far", "--timeout", "1"]])
+def test_a_storage_out_of_reach_keeps_nobody(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with silence() as hole:
+        storage = f"s3://bucket/x?scheme=http&endpoint_override={hole.removeprefix('http://')}"
+        row = {
+            "submission_id": "far",
+            "status": "SUCCEEDED",
+            "metadata": metadata("far", storage, "name", "config", 3),
+        }
+
+        def answer(method: str, path: str) -> Answer:
+            told = [row] if path == "/api/jobs/" else row
+            return 200, "application/json", json.dumps(told).encode()
+
+        with serving(answer) as address:
+            begun = time.monotonic()
+            process = start(*command, "--address", address)
+            assert process.communicate(timeout=60)[0] == "SUCCEEDED\n"
+            assert process.returncode == 0
+            # What PyArrow has asked for already is waited for at the end.
+            assert time.monotonic() - begun < 40
 
 
 def test_fetch(at_head: Known, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,11 +594,15 @@ def certificate(folder: Path) -> Path:
     return file
 
 
-def test_tls(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = certificate(alone)
+def server_context(file: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
-    with serving(a_ray(), context) as address:
+    return context
+
+
+def test_tls(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = certificate(alone)
+    with serving(a_ray(), server_context(file)) as address:
         port = address.rpartition(":")[2]
         url = f"https://localhost:{port}"
         assert_told(invoke("jobs", "--address", url), 5, "can't be trusted", "self-signed", "--ca")
