@@ -26,6 +26,7 @@ from sweeps.cli_answers import (
     as_json,
     stop,
 )
+from sweeps.cli_manifest import for_a_manifest, manifest_of
 
 if TYPE_CHECKING:
     from sweeps.jobs.client import Cluster
@@ -111,6 +112,7 @@ def _note(text: str) -> None:
 @click.option("--include", multiple=True, metavar="GLOB", help="Send these files too.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Don't send these files.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for its end, and exit as it did.")
+@for_a_manifest
 @as_json
 def submit(
     config: Path,
@@ -123,6 +125,8 @@ def submit(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     waits: bool,
+    manifest_file: Path | None,
+    manifest_options: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Have a Ray cluster run what CONFIG describes.
@@ -135,6 +139,21 @@ def submit(
 
     if job_id is not None:
         checked_id(job_id)
+    if manifest_file is not None:
+        storage = storage or os.environ.get("TRACERANK_STORAGE")
+        if not storage:
+            raise click.UsageError("a manifest needs --storage URI, or TRACERANK_STORAGE")
+        chosen, text = manifest_of(
+            config,
+            manifest_options,
+            job_id=job_id,
+            storage=storage,
+            trials=trials,
+            workers=workers,
+            seed=seed,
+        )
+        _write_manifest(manifest_file, chosen, text, as_json)
+        return
     cluster = reach()
     done = submitting.submit(
         cluster,
@@ -163,6 +182,17 @@ def submit(
     if as_json:
         answer(json.dumps(job.to_json() | extra))
     _end_as(job)
+
+
+def _write_manifest(file: Path, job_id: str, text: str, as_json: bool) -> None:
+    from trace_core.durable import write_atomically
+
+    if str(file) == "-":
+        answer(json.dumps({"id": job_id, "manifest": text}) if as_json else text.rstrip("\n"))
+        return
+    write_atomically(file, text.encode())
+    answer(json.dumps({"id": job_id, "file": str(file)}) if as_json else job_id)
+    _say(f"Written: {file}. Next:\n  kubectl apply -f {shlex.quote(str(file))}")
 
 
 @click.command()

@@ -79,10 +79,10 @@ class Sharing:
         asking = tune._actor_manager.num_pending_actors
         self._asking_since = (self._asking_since or now) if asking else None
         if now >= self._next:
-            held = tune._actor_manager.num_live_actors - len(tune._stopping_actors)
-            self.look(held, asking)
+            live = tune._actor_manager.live_actors
+            self.look(sum(actor not in tune._stopping_actors for actor in live), asking)
         idle = tune._actor_cache.num_cached_objects
-        if not idle or tune._staged_trials:
+        if not idle or tune._pending_trials:
             self._idle_since = None
             return
         self._idle_since = self._idle_since or now

@@ -120,6 +120,13 @@ def command(job_id: str, attempt: str, storage: str, package: Package, workers: 
     return shlex.join(words)
 
 
+def fingerprint(settings: SweepConfig) -> str:
+    """The same for the configurations of which one may go on with what the other began."""
+    kept = {key: value for key, value in settings.resolved().items() if key not in _MAY_CHANGE}
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 class _Sending:
     """One configuration, to be sent or found."""
 
@@ -134,10 +141,7 @@ class _Sending:
         self._settings = settings
         self._workers = workers
         self._entrypoint = entrypoint
-        plain = settings.resolved()
-        kept = {key: value for key, value in plain.items() if key not in _MAY_CHANGE}
-        text = json.dumps(kept, sort_keys=True, default=str)
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        self.fingerprint = fingerprint(settings)
 
     def answered_by(self, job: Job | None, storage: str | None) -> Submitted | None:
         """The answer where nothing has to be sent.

@@ -10,7 +10,7 @@ from inprocess import ledger, prepared, small
 
 from sweeps import api
 from sweeps.candidate import Candidate, Training
-from sweeps.config import SweepConfig
+from sweeps.config import MOST, SweepConfig
 from sweeps.config_messages import ConfigError
 from sweeps.course import Course
 from sweeps.sweep import drive
@@ -55,6 +55,60 @@ def test_workers_follow_from_the_cpus_of_a_training(monkeypatch: pytest.MonkeyPa
 def test_parts_of_gpus_that_cannot_be(gpus: Any) -> None:
     with pytest.raises(ConfigError, match=r"resources.gpus: got .*; must be a number from 0 to 1"):
         SweepConfig.from_dict(small(resources={"gpus": gpus}))
+
+
+@pytest.mark.parametrize(
+    ("memory", "amount"),
+    [
+        (0, 0),
+        (10**9, 10**9),
+        (2e9, 2 * 10**9),
+        ("2GiB", 2**31),
+        ("1.5 kB", 1500),
+        ("512TiB", 2**49),
+    ],
+)
+def test_amounts_of_memory(memory: Any, amount: int) -> None:
+    config = SweepConfig.from_dict(small(resources={"memory": memory}))
+    assert config.resources.memory == amount
+    assert SweepConfig.from_dict(config.resolved()) == config
+    assert config.resources.demand().get("memory", 0) == amount
+
+
+@pytest.mark.parametrize("memory", [-1, 0.5, True, "much", "2", "2 XB", 2**50, None, "-1GB"])
+def test_amounts_of_memory_that_cannot_be(memory: Any) -> None:
+    with pytest.raises(ConfigError, match=r"resources.memory: got .*; must be bytes .*500MB"):
+        SweepConfig.from_dict(small(resources={"memory": memory}))
+
+
+@pytest.mark.parametrize(
+    ("custom", "said"),
+    [
+        ([], r"got \[\]; must be a mapping of Ray's names"),
+        ({"ssd": 0}, r"got 'ssd': 0; must be .* at least 0.0001, such as"),
+        ({"ssd": True}, r"got 'ssd': True; must be"),
+        ({"ssd": "one"}, r"got 'ssd': 'one'; must be"),
+        ({"s s d": 1}, r"got 's s d': 1; must be"),
+        ({3: 1}, r"got 3: 1; must be"),
+        ({"node:1.2.3.4": 1}, r"got 'node:1.2.3.4': 1; must be"),
+        ({"GPU": 1}, r"got 'GPU', which has a key of its own: resources.gpus"),
+    ],
+)
+def test_custom_resources_that_cannot_be(custom: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"resources.custom: {said}"):
+        SweepConfig.from_dict(small(resources={"custom": custom}))
+
+
+def test_custom_resources_and_memory_are_no_part_of_what_a_training_is() -> None:
+    asking = candidate(memory="1GB", custom={"ssd": 2, "accelerator_type:A100": 0.001})
+    assert Training(asking, 0).training_id == Training(candidate(), 0).training_id
+
+
+def test_a_cluster_has_the_room_that_it_has() -> None:
+    config = SweepConfig.from_dict(small())
+    assert api.worker_count(None, config, "10.0.0.1:6379") == MOST
+    assert api.worker_count(3, config, "10.0.0.1:6379") == 3
+    assert api.worker_count(None, SweepConfig.from_dict(small(workers=2)), "auto") == 2
 
 
 @pytest.mark.slow
