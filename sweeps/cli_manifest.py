@@ -38,7 +38,7 @@ def for_a_manifest(command: _Command) -> _Command:
 
     @functools.wraps(command)
     def with_manifest(*args: Any, manifest_file: Path | None, **kwargs: Any) -> Any:
-        given = {name: kwargs.pop(name) for name in _OPTIONS}
+        given = {name: kwargs.pop(f"pods_{name}") for name in _OPTIONS}
         said = {name: value for name, value in given.items() if value is not None}
         if manifest_file is None and said:
             flag = _OPTIONS[next(iter(said))][0]
@@ -48,8 +48,10 @@ def for_a_manifest(command: _Command) -> _Command:
         return command(*args, manifest_file=manifest_file, manifest_options=said, **kwargs)
 
     for name, (flag, kind, words) in reversed(_OPTIONS.items()):
-        shown = {"metavar": "NAME"} if kind is str else {}
-        with_manifest = click.option(flag, name, type=kind, help=words, **shown)(with_manifest)
+        metavar = "NAME" if kind is str else None
+        # A job's workers aren't a cluster's: the options' own names are kept apart.
+        option = click.option(flag, f"pods_{name}", type=kind, help=words, metavar=metavar)
+        with_manifest = option(with_manifest)
     return click.option(  # type: ignore[return-value]
         "--manifest",
         "manifest_file",

@@ -90,10 +90,6 @@ def alone(config: dict[str, Any], folder: Path) -> sweeps.Sweep:
     return sweeps.run(config, out=folder, workers=2, progress=False)
 
 
-def ranked(sweep: sweeps.Sweep) -> pd.DataFrame:
-    return sweep.ranking
-
-
 def records(sweep: sweeps.Sweep) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in (sweep.path / "traces").glob("*.json")]
 
@@ -134,7 +130,7 @@ def test_a_cluster_that_shares_nothing_ranks_as_one_machine_does(
     )
     assert there.complete
     here = alone(SHORT, tmp_path / "here")
-    pd.testing.assert_frame_equal(ranked(there), ranked(here))
+    pd.testing.assert_frame_equal(there.ranking, here.ranking)
     assert (there.path / "report" / "index.html").exists()
     # No secret, neither ours nor the cluster's, is in what was stored.
     secrets = [sweeping.cluster.token, *sweeping.cluster.credentials.values()]
@@ -177,7 +173,7 @@ def test_nodes_that_are_lost_cost_little(
         assert resumed[name], f"{name} began anew"
         assert resumed[name][-1] >= step
     here = alone(LONG, tmp_path / "here")
-    pd.testing.assert_frame_equal(ranked(there), ranked(here))
+    pd.testing.assert_frame_equal(there.ranking, here.ranking)
 
 
 def steps_of(store: Store) -> dict[str, int]:
@@ -188,3 +184,23 @@ def steps_of(store: Store) -> dict[str, int]:
             state = torch.load(io.BytesIO(store.read(name)), weights_only=True)
             found[Path(name).stem] = state["step"]
     return found
+
+
+def test_two_sweeps_share_the_cluster(sweeping: Sweeping, tmp_path: Path) -> None:
+    """Submitted at once: both get on, and each comes to what it comes to alone."""
+    other = {**SHORT, "name": "other", "sampler": {"name": "random", "seed": 6}}
+    both = {"short": {**SHORT, "trials": 16}, "other": {**other, "trials": 16}}
+    for name, config in both.items():
+        sweeping.submit(config, name)
+    for name in both:
+        sweeping.wait(name)
+    spans = {}
+    for name, config in both.items():
+        there = sweeping.fetch(name)
+        spans[name] = (there.trials["ended"].min(), there.trials["ended"].max())
+        here = alone(config, tmp_path / f"{name} alone")
+        pd.testing.assert_frame_equal(there.ranking, here.ranking)
+        assert len(records(there)) == len(records(here))
+    # Each had trials that ended before the other was done.
+    assert spans["short"][0] < spans["other"][1]
+    assert spans["other"][0] < spans["short"][1]

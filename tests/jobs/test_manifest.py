@@ -12,9 +12,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sweeps.cli import main
 from sweeps.config import SweepConfig
 from sweeps.jobs.driver import _parser
 from sweeps.jobs.errors import JobError
@@ -262,3 +264,42 @@ def test_a_name_that_is_one_stays() -> None:
     assert resource_name("digits-20260101-120000-ab12") == "digits-20260101-120000-ab12"
     assert resource_name("Digits.V2").startswith("digits-v2-")
     assert resource_name("2026").startswith("job-2026-")
+
+
+def test_the_command_writes_what_kubernetes_takes(
+    tmp_path: Path, valid: Callable[[Any], None], settings: SweepConfig
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(settings.dump())
+    given = ["submit", str(tmp_path / "sweep.yaml"), "--id", "digits-1", "--workers", "7"]
+    given += ["--storage", "s3://bucket/runs", "--image", "registry/tracerank:1"]
+    given += ["--pods", "3", "--queue", "user-queue", "--secret", "bucket"]
+    done = CliRunner().invoke(main, [*given, "--manifest", str(tmp_path / "job.yaml")])
+    assert (done.exit_code, done.stdout) == (0, "digits-1\n"), done.output
+    config_map, job = yaml.safe_load_all((tmp_path / "job.yaml").read_text())
+    valid(job)
+    kept = SweepConfig.from_dict(yaml.safe_load(config_map["data"]["sweep.yaml"]), "job.yaml")
+    assert kept == settings.model_copy(update={"workers": 7})
+    shown = CliRunner().invoke(main, [*given, "--manifest", "-"])
+    assert shown.stdout == (tmp_path / "job.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        ("--image", "needs --image"),
+        ("--manifest", "belongs to --manifest"),
+        ("--storage", "needs --storage"),
+    ],
+)
+def test_what_the_command_needs(
+    left_out: str, said: str, tmp_path: Path, settings: SweepConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRACERANK_STORAGE", raising=False)
+    (tmp_path / "sweep.yaml").write_text(settings.dump())
+    options = {"--storage": "s3://b/runs", "--image": "r/t:1", "--manifest": str(tmp_path / "job")}
+    del options[left_out]
+    words = [word for option in options.items() for word in option]
+    done = CliRunner().invoke(main, ["submit", str(tmp_path / "sweep.yaml"), *words])
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not (tmp_path / "job").exists()
