@@ -1,6 +1,6 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep review test test-fast check format bench bench-peers page-tools validity validity-quick lock browser database clean
+.PHONY: help setup sweep review cluster test test-fast check format bench bench-peers page-tools validity validity-quick lock browser database namespaces clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
@@ -29,7 +29,10 @@ review: setup  ## serve the runs in runs/ for review
 	@mkdir -p runs
 	$(BIN)/tracerank review runs
 
-test: setup browser database page-tools  ## run every test
+cluster: setup  ## a Ray cluster of three nodes on this machine, to try jobs out
+	@exec $(BIN)/python -m sweeps.execution.local_cluster
+
+test: setup browser database namespaces page-tools  ## run every test
 	$(BIN)/python -m pytest
 
 test-fast: setup  ## run the tests that take seconds
@@ -80,6 +83,11 @@ database:  ## install PostgreSQL for the storages' tests, where it is missing an
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } || \
 		echo "PostgreSQL is not here: its tests will be skipped (install the package 'postgresql')" >&2
+
+namespaces:  ## install what joins the machines of the tests' clusters, where it is missing and we may
+	@command -v ip >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq iproute2 >/dev/null; } || \
+		echo "ip is not here: the tests of clusters will be skipped (install the package 'iproute2')" >&2
 
 clean:  ## remove .venv, caches and build output; keeps runs/
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import (
+    cluster,
     engines,
     growth,
     machine,
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
     "growth": ("What grows with a sweep", growth.table),
     "together": ("Replicates as one, as a multiple of one alone", together.table),
     "report": ("The report of 10,000 models × 100 observations", report.table),
+    "cluster": ("A sweep in a cluster, beside the same on one machine", cluster.table),
     "polling": ("A running sweep that many people watch", polling.table),
 }
 FILES = {
@@ -40,6 +42,7 @@ FILES = {
         ("engines", "replays", "growth", "together"),
     ),
     "report.md": ("What a very large sweep's report takes", ("report",)),
+    "cluster.md": ("What a sweep costs as a job in a cluster", ("cluster",)),
     "review.md": ("What the review server takes", ("polling",)),
 }
 

@@ -85,7 +85,7 @@ def run(
 
     path = RUNS / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}" if out is None else Path(out)
     directory = create(settings, path, import_path)
-    return _drive(directory, settings, count, ray_address, import_path, progress)
+    return drive_directory(directory, settings, count, ray_address, import_path, progress=progress)
 
 
 def resume(
@@ -120,7 +120,7 @@ def resume(
         settings = longer
         with directory.driving():
             write_atomically(directory.configuration, settings.dump().encode())
-    return _drive(directory, settings, count, ray_address, import_path, progress)
+    return drive_directory(directory, settings, count, ray_address, import_path, progress=progress)
 
 
 def load(run_dir: str | PathLike[str]) -> Sweep:
@@ -202,14 +202,20 @@ def _reach(address: str | None) -> None:
         raise ConnectionError(f"no Ray cluster answers at {address}: {error}") from None
 
 
-def _drive(
+def drive_directory(
     directory: RunDirectory,
     settings: SweepConfig,
     workers: int,
     address: str | None,
     import_path: list[str],
-    progress: bool,
+    *,
+    progress: bool = True,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Sweep:
+    """Bring the sweep in a run directory to its end, or to one of its limits, and write its report.
+
+    ``on_progress`` is called with the counts whenever they change, very often. Raises as `run`.
+    """
     from sweeps.sweep import SweepResult, drive
 
     sweep = Sweep(directory.path)
@@ -220,13 +226,17 @@ def _drive(
             if result.complete or result.limit:
                 sweep.report()
 
+        def changed(counts: Progress) -> None:
+            update(counts)
+            on_progress(counts)
+
         result = drive(
             directory,
             settings,
             workers=workers,
             address=address,
             import_path=import_path,
-            on_progress=update,
+            on_progress=changed,
             at_end=report,
         )
     done = settings.trials - result.open

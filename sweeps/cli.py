@@ -14,17 +14,28 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from sweeps.cli_answers import (
+    FAILED,
+    INTERRUPTED,
+    NOT_FOUND,
+    STDOUT,
+    STOPPED,
+    UNREACHABLE,
+    USAGE,
+    answer,
+    answer_now,
+    as_json,
+    stop,
+)
+from sweeps.cli_jobs import COMMANDS
 
 if TYPE_CHECKING:
     from sweeps.handle import Sweep
 
-_STDOUT = "tracerank.stdout"
-DONE, FAILED, USAGE, STOPPED, NOT_FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 a_workers = click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -73,33 +84,34 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         ctx.obj = []
         try:
-            with _stdout_to_stderr() as ctx.meta[_STDOUT]:
+            with _stdout_to_stderr() as ctx.meta[STDOUT]:
                 return self._invoke(ctx)
         finally:
-            for answer in ctx.obj:
-                click.echo(answer)
+            for text in ctx.obj:
+                click.echo(text)
 
     def _invoke(self, ctx: click.Context) -> Any:
         from search_spaces import SpaceError
         from sweeps.config_messages import ConfigError
         from sweeps.decisions import DecisionError
+        from sweeps.jobs.errors import JobError
         from sweeps.review.errors import ReviewError
         from sweeps.run_directory import RunDirectoryError
         from trace_core import TraceError
 
-        told = (ConfigError, DecisionError, ReviewError, RunDirectoryError, SpaceError, TraceError)
+        told = (ConfigError, DecisionError, JobError, ReviewError, RunDirectoryError, SpaceError)
         try:
             return super().invoke(ctx)
-        except (*told, FileExistsError) as error:
-            _stop(str(error), USAGE)
+        except (*told, TraceError, FileExistsError) as error:
+            stop(str(error), USAGE)
         except FileNotFoundError as error:
-            _stop(str(error), NOT_FOUND)
+            stop(str(error), NOT_FOUND)
         except ConnectionError as error:
-            _stop(str(error), UNREACHABLE)
+            stop(str(error), UNREACHABLE)
         except OSError as error:
-            _stop(f"{error.filename}: {error.strerror}" if error.filename else str(error), USAGE)
+            stop(f"{error.filename}: {error.strerror}" if error.filename else str(error), USAGE)
         except KeyboardInterrupt:
-            _stop("interrupted", INTERRUPTED)
+            stop("interrupted", INTERRUPTED)
 
 
 @contextlib.contextmanager
@@ -116,25 +128,14 @@ def _stdout_to_stderr() -> Iterator[int]:
         os.close(kept)
 
 
-def _answer(text: object) -> None:
-    """What the command has for stdout."""
-    click.get_current_context().obj.append(text)
-
-
-def _answer_now(text: str) -> None:
-    """The same for a command that goes on after it."""
-    os.write(click.get_current_context().meta[_STDOUT], f"{text}\n".encode())
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    click.echo(f"tracerank: {message}", err=True)
-    sys.exit(code)
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tracerank")
 def main() -> None:
     """Sweep models and rank them by how well their learning can be followed."""
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 @main.command()
@@ -203,17 +204,17 @@ def validate(config: Path, workers: int | None, as_json: bool) -> None:
         costs = estimate(settings, worker_count(workers, settings))
     # A user's model may raise anything.
     except Exception as error:
-        _stop(f"{config}: valid, but its models can't be tried: {error}", USAGE)
+        stop(f"{config}: valid, but its models can't be tried: {error}", USAGE)
     if as_json:
-        _answer(json.dumps({"config": settings.resolved(), "estimate": costs.to_json()}))
+        answer(json.dumps({"config": settings.resolved(), "estimate": costs.to_json()}))
         return
-    _answer(f"{config} is valid: task {settings.task}, {settings.trials} trials")
+    answer(f"{config} is valid: task {settings.task}, {settings.trials} trials")
     for row in settings.space.describe():
-        _answer(f"  {row.name:24} {row.values:40} {row.when}")
+        answer(f"  {row.name:24} {row.values:40} {row.when}")
     if settings.warm_start:
         taken = f"{len(earlier.points)} trials and {len(earlier.trainings)} trainings"
-        _answer(f"taken over from earlier sweeps: {taken}")
-    _answer(costs.words())
+        answer(f"taken over from earlier sweeps: {taken}")
+    answer(costs.words())
 
 
 @main.command("list")
@@ -226,10 +227,10 @@ def list_(what: str, as_json: bool) -> None:
 
     rows = listing(what, RUNS)
     if as_json:
-        _answer(json.dumps(rows))
+        answer(json.dumps(rows))
         return
     for row in rows:
-        _answer("  ".join("?" if value is None else str(value) for value in row.values()))
+        answer("  ".join("?" if value is None else str(value) for value in row.values()))
 
 
 @main.command()
@@ -278,11 +279,11 @@ def decide(
     else:
         made, holds = decisions.decide(run, str(model), str(reviewer), str(reason)), True
     if as_json:
-        _answer(json.dumps(asdict(made) | {"stands": holds}))
+        answer(json.dumps(asdict(made) | {"stands": holds}))
     else:
-        _answer(made.model_id)
+        answer(made.model_id)
     if not holds:
-        _stop(
+        stop(
             f"the ranking changed since {made.reviewer} chose {made.model_id} ({made.time}): "
             "look at the report again, and decide anew",
             FAILED,
@@ -323,11 +324,11 @@ def review(
     from sweeps.review.server import serve
 
     def ready(url: str) -> None:
-        _answer_now(json.dumps({"url": url}) if as_json else url)
+        answer_now(json.dumps({"url": url}) if as_json else url)
         click.echo(f"Reviewing the runs in {folder}; open {url} (Ctrl-C ends it)", err=True)
 
     def stopped(*_: object) -> None:
-        _stop("stopped", STOPPED)
+        stop("stopped", STOPPED)
 
     signal.signal(signal.SIGTERM, stopped)
     serve(folder, ready, host=host, port=port, token_file=token_file, certificate=tls)
@@ -339,13 +340,13 @@ def _sweep(make: Callable[[], Sweep], as_json: bool) -> None:
 
     try:
         sweep = make()
-    except SweepInterrupted as stop:
-        _stop(str(stop), STOPPED if stop.terminated else INTERRUPTED)
+    except SweepInterrupted as ended:
+        stop(str(ended), STOPPED if ended.terminated else INTERRUPTED)
     _show(sweep, None, as_json)
     trials = sweep.trials
     if not (trials["state"] == "COMPLETE").any():
         first = next(filter(None, trials["reason"]), "")
-        _stop(f"every trial failed; the first: {first}" if first else "no trial was ended", FAILED)
+        stop(f"every trial failed; the first: {first}" if first else "no trial was ended", FAILED)
 
 
 def _show(sweep: Sweep, alpha: float | str | None, as_json: bool) -> None:
@@ -355,9 +356,9 @@ def _show(sweep: Sweep, alpha: float | str | None, as_json: bool) -> None:
 
     ranking = sweep.results(alpha).ranking
     if as_json:
-        _answer(json.dumps(ranking.to_json() | {"run": str(sweep.path)}))
+        answer(json.dumps(ranking.to_json() | {"run": str(sweep.path)}))
     else:
-        _answer(sweep.path)
+        answer(sweep.path)
     console = Console(stderr=True)
     show_ranking(console, ranking)
     page = sweep.path / "report" / "index.html"

@@ -31,6 +31,9 @@ REPLAY_SECONDS = 0.1
 STARTS = 3
 """How many workers a training is given to, of which each is lost before it has begun."""
 
+LOSSES = 20
+"""How often a training may lose its node before that is taken for the training's own doing."""
+
 KEPT_RECORDS = 2048
 """Most records of ended trainings that are held: those asked for last."""
 
@@ -41,8 +44,8 @@ FLUSH_SECONDS = 0.5
 @dataclass(frozen=True)
 class Work:
     """Trainings of one model for a worker, the number of the trial on whose behalf they are made,
-    the epochs after which the one is judged that is alone, how many workers were given them, and
-    how many of them had ended before the last of these.
+    the epochs after which the one is judged that is alone, how many workers were given them, how
+    many of them had ended before the last of these, and how many nodes were lost with them.
     """
 
     trainings: tuple[Training, ...]
@@ -50,6 +53,7 @@ class Work:
     reports: tuple[int, ...] = ()
     starts: int = 1
     ended: int = 0
+    losses: int = 0
 
     @property
     def ids(self) -> list[str]:
@@ -258,19 +262,23 @@ class Conductor:
                 lacking = lacking or training
         return lacking
 
-    def died(self, runner: str, message: str, *, begun: bool = True) -> None:
+    def died(self, runner: str, message: str, *, begun: bool = True, lost: bool = False) -> None:
         """A worker was lost with its trainings: that is a FAILED record of the first that hadn't
         finished. One that was lost before its training had ``begun`` gives it back, some times, and
-        one that had ended some of several the others: it may have been unfit to go on.
+        one that had ended some of several the others: it may have been unfit to go on. One that was
+        ``lost`` with its node gives them back: they go on elsewhere.
         """
         work = self._running.pop(runner, None)
         self._unexplained.discard(runner)
         if work is None:
             return
-        if not begun and work.starts < STARTS:
+        if not begun and not lost and work.starts < STARTS:
             self._queue.appendleft(replace(work, starts=work.starts + 1))
             return
         lacking = self._lacking(work)
+        if lacking is not None and lost and work.losses < LOSSES:
+            self._queue.appendleft(replace(work, losses=work.losses + 1))
+            return
         if lacking is not None and self.halted:
             # Whatever stops us has stopped the worker as well: that is no fault of its model.
             return

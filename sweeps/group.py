@@ -18,6 +18,21 @@ from sweeps.together import StackedRun
 from sweeps.worker import Tail, Worker, words
 
 
+def files_read(training_ids: Sequence[str]) -> list[str]:
+    """The names, in a run directory, of what the `Group` of these trainings reads if it is there:
+    what has ended of them, and the checkpoints of what has not.
+    """
+    run = RunDirectory("")
+    every = [path for name in training_ids for path in (run.trace(name), run.record(name))]
+    every += [run.checkpoint(name) for name in (*training_ids, _as_one(training_ids))]
+    return [str(path) for path in every]
+
+
+def _as_one(training_ids: Sequence[str]) -> str:
+    """What trainings that take their steps as one go by."""
+    return f"{training_ids[0]}-and-{len(training_ids) - 1}"
+
+
 class Group:
     """Trains the replicates of a model in slices, and stores of each what became of it.
 
@@ -90,8 +105,7 @@ class Group:
 
     @property
     def _checkpoint(self) -> Path:
-        first = next(iter(self._trainings))
-        return self._run.checkpoint(f"{first}-and-{len(self._trainings) - 1}")
+        return self._run.checkpoint(_as_one(list(self._trainings)))
 
     def _advance_together(self, seconds: float) -> bool:
         with contextlib.redirect_stdout(self._log), contextlib.redirect_stderr(self._log):

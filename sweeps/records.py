@@ -47,6 +47,7 @@ class TrainingRecord:
     parameters: int = 0
     steps: int = 0
     examples: int = 0
+    resumed: list[int] = field(default_factory=list)
     reason: str = ""
     log_tail: str = ""
     metric_name: str = ""

@@ -68,6 +68,7 @@ class StackedRun(Clockwork):
                 course=self.course,
                 step=self.step,
                 seconds=self.seconds / len(self._seeds),
+                resumed=self.resumed,
                 parameters=sum(tensor[0].numel() for tensor in self._stacked.parameters.values()),
                 history=history.entries,
                 failed=self.failed.get(number, ""),
@@ -145,6 +146,7 @@ class Member:
     course: Course
     step: int
     seconds: float
+    resumed: list[int]
     parameters: int
     history: list[dict[str, Any]]
     failed: str

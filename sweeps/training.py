@@ -43,6 +43,8 @@ class Clockwork:
         self.total_steps = course.total_steps
         self.step = 0
         self.seconds = 0.0
+        self.resumed: list[int] = []
+        """The steps at which it went on from a checkpoint, so far."""
         self._checkpoint = checkpoint
         self._saved = time.monotonic()
 
@@ -76,7 +78,8 @@ class Clockwork:
     def save(self) -> None:
         """Write the checkpoint, durably."""
         file = io.BytesIO()
-        torch.save(self._state() | {"step": self.step, "seconds": self.seconds}, file)
+        whole = {"step": self.step, "seconds": self.seconds, "resumed": self.resumed}
+        torch.save(self._state() | whole, file)
         write_atomically(self._checkpoint, file.getvalue())
         self._saved = time.monotonic()
 
@@ -84,13 +87,16 @@ class Clockwork:
         """Go on from the checkpoint if that file is there, else evaluate what is untrained."""
         if not self._checkpoint.exists():
             self._evaluate()
+            self._saved = time.monotonic()
             return
         try:
             state = torch.load(self._checkpoint, weights_only=True)
             self._load(state)
             self.step, self.seconds = state["step"], state["seconds"]
+            self.resumed = [*state["resumed"], self.step]
         except UNREADABLE as error:
             raise CheckpointError(f"{self._checkpoint}: {error}") from error
+        self._saved = time.monotonic()
 
     def _one_step(self) -> None:
         raise NotImplementedError

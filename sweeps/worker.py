@@ -169,6 +169,7 @@ class Worker:
             trial=self._trial,
             runner=self._runner,
             seconds=progress.seconds,
+            resumed=progress.resumed,
             together=self._together,
             apart=self._apart,
             parameters=progress.parameters,

@@ -59,7 +59,8 @@ def execute(
         if not shared:
             train_all(conductor, run=run, import_path=import_path)
             return
+        from sweeps.execution.courier import receiving
         from sweeps.execution.sharing import sharing
 
-        with sharing(conductor, workers, run.name) as share:
-            train_all(conductor, run=run, import_path=import_path, share=share)
+        with receiving(run) as place, sharing(conductor, workers, run.name) as share:
+            train_all(conductor, run=run, import_path=import_path, place=place, share=share)

@@ -12,6 +12,8 @@ from typing import Any
 import ray
 from ray import tune
 
+from sweeps.execution.courier import outpost
+
 SLICE_SECONDS = 1.0
 """How long a training runs between two signs of life to the driver."""
 
@@ -21,27 +23,42 @@ WAITING_SECONDS = 0.05
 LEAVING_SECONDS = 2.0
 """How long an actor that isn't used again may take to leave Ray in order."""
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder that this package is imported from: on each node of a cluster another one."""
+
+
+def portable(folder: str) -> str:
+    """A folder as other nodes find it: within `ROOT`, which is sent with a job, relative to it."""
+    path = Path(folder).resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else folder
+
 
 class TuneTraining(tune.Trainable):  # type: ignore[misc]
     """The actor: trains what it is given, slice by slice, and writes trace and record itself."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take the first training; the imports cost seconds, once per actor."""
-        for folder in config["import_path"]:
+        import_path = [str(ROOT / folder) for folder in config["import_path"]]
+        for folder in import_path:
             if folder not in sys.path:
                 sys.path.insert(0, folder)
         # The project's own modules first: those imported later may be the user's.
         import sweeps.group  # noqa: F401
         from sweeps.isolation import Process
 
-        self._process = Process(config["import_path"])
+        self._process = Process(import_path)
+        self._outpost = outpost(config["place"])
         self._take(config)
 
     def _take(self, config: dict[str, Any]) -> None:
-        from sweeps.group import Group
+        from sweeps.group import Group, files_read
 
+        run = Path(config["run"])
+        if self._outpost is not None:
+            self._outpost.fetch(files_read(config["training_ids"]))
+            run = self._outpost.path
         self._worker = Group(
-            Path(config["run"]),
+            run,
             config["trainings"],
             config["training_ids"],
             config["trial"],
@@ -62,6 +79,8 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         and the conductor finds the training in its record.
         """
         if self._process.restore():
+            if self._outpost is not None:
+                self._outpost.close()
             # Python would wait for a thread that was left running, for ever.
             last_resort = threading.Timer(LEAVING_SECONDS, os._exit, (0,))
             last_resort.daemon = True
@@ -71,6 +90,9 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Leave a checkpoint when the sweep is stopped in the middle of a training."""
         self._worker.save()
+        if self._outpost is not None:
+            self._outpost.send_all()
+            self._outpost.close()
 
     def step(self) -> dict[str, Any]:
         """Train for a slice of time; once the training has ended, wait to be let go."""
@@ -79,6 +101,8 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
             time.sleep(WAITING_SECONDS)
         else:
             ended = self._worker.advance(SLICE_SECONDS)
+            if self._outpost is not None:
+                (self._outpost.send_all if ended else self._outpost.send)()
             if ended:
                 self._leave()
         return {"ended": ended, "report": self._worker.report()}

@@ -24,13 +24,15 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweeps.config import MOST
-from sweeps.execution.actor import TuneTraining
+from sweeps.execution.actor import TuneTraining, portable
 from sweeps.execution.pruning import Pruning
 from sweeps.execution.session import replaced
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
     from sweeps.execution.sharing import Sharing
+
+_NODE_LOST = ("node has died", "node died", "preempted", "node was terminated")
 
 ACTOR_START_SECONDS = 60.0
 """How long the others wait for an actor that is being started."""
@@ -120,7 +122,17 @@ class _Watch(TrialProgressCallback):  # type: ignore[misc]
         # Not trial.get_error(): that one asks the experiment's storage, which we keep empty.
         text = Path(trial.error_file).read_text() if trial.error_file else ""
         with self._searcher.kept():
-            self._conductor.died(trial.trial_id, text, begun=trial.trial_id in self.begun)
+            self._conductor.died(
+                trial.trial_id,
+                text,
+                begun=trial.trial_id in self.begun,
+                lost=_node_lost(text),
+            )
+
+
+def _node_lost(text: str) -> bool:
+    """Whether it was its node that took a worker with it, by what Ray says of its death."""
+    return any(words in text for words in _NODE_LOST)
 
 
 def _forget(controller: Any) -> None:
@@ -223,10 +235,16 @@ _update_trial_queue = TuneController._update_trial_queue
 
 
 def train_all(
-    conductor: Conductor, *, run: Path, import_path: list[str], share: Sharing | None = None
+    conductor: Conductor,
+    *,
+    run: Path,
+    import_path: list[str],
+    place: dict[str, str] | None = None,
+    share: Sharing | None = None,
 ) -> None:
     """Work off the conductor's trainings as Tune trials, on the Ray that this process is connected
     to, at most ``conductor.workers`` at once, which follows the sweep's ``share`` of a cluster.
+    Workers on other nodes send what they write to ``place``, which `courier.receiving` gives.
 
     Returns when the conductor is exhausted or was told to stop. Raises whatever the conductor
     raised.
@@ -246,7 +264,11 @@ def train_all(
     ):
         tune.run(
             TuneTraining,
-            config={"run": str(run.resolve()), "import_path": import_path},
+            config={
+                "run": str(run.resolve()),
+                "import_path": [portable(folder) for folder in import_path],
+                "place": place,
+            },
             num_samples=-1,
             search_alg=searcher,
             resources_per_trial=PlacementGroupFactory([needs.demand()]),

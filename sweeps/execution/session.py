@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,11 +17,17 @@ from ray._private import utils
 
 from sweeps.config import ResourceSettings
 from sweeps.execution.nodes import amounts, described, places
+from sweeps.jobs.credentials import ensure_token
+from sweeps.jobs.errors import JobError
 
 
 def is_shared(address: str | None) -> bool:
     """Whether `connected` gives a Ray that others may train on as well."""
     return address is not None or ray.is_initialized()
+
+
+JOINING_SECONDS = 60.0
+"""How long a cluster may take until its first node with CPUs has joined it."""
 
 
 @contextlib.contextmanager
@@ -36,6 +45,9 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
+        # Ray would make it where there is none, for everybody to read.
+        with contextlib.suppress(JobError):
+            ensure_token(os.environ, Path.home(), lambda text: None)
         options |= {"address": "local", "num_cpus": workers * needs.cpus}
         options |= {"include_dashboard": False}
         # There is nobody else to say what this machine has. Names with a colon Ray finds out
@@ -96,8 +108,16 @@ def _quiet() -> Iterator[None]:
 
 
 def _room(needs: ResourceSettings, where: str) -> int:
-    """How many trainings have room at once."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """How many trainings have room at once.
+
+    A cluster that has a head alone, without CPUs, is one whose other nodes are on their way.
+    """
+    until = time.monotonic() + JOINING_SECONDS
+    while True:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if any("CPU" in node for node in nodes) or time.monotonic() > until:
+            break
+        time.sleep(0.5)
     demand = needs.demand()
     room = places(nodes, demand)
     if not room:

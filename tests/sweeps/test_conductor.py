@@ -13,6 +13,7 @@ from inprocess import conductor, ledger, make, make_all, prepared, work_off
 from sweeps import records
 from sweeps.candidate import Candidate, Training
 from sweeps.cli import main
+from sweeps.conductor import LOSSES
 from sweeps.ledger import counts
 from sweeps.results import rank_run
 from sweeps.run_directory import RunDirectoryError
@@ -119,6 +120,36 @@ def test_a_worker_that_dies_is_a_failed_record_with_its_message(tmp_path: Path) 
     record = records.load(run, work.ids[0])
     assert record is not None
     assert record.log_tail == "Traceback\nOut of memory"
+
+
+def test_a_worker_lost_with_its_node_gives_its_trainings_back(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=2)
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    for loss in range(LOSSES):
+        conducting.ended(f"a{loss}" if loss else "a")
+        conducting.died(f"a{loss}" if loss else "a", "its node has died", lost=True)
+        again = conducting.next(f"a{loss + 1}")
+        assert again is not None
+        assert again.ids == work.ids
+    assert not run.record(work.ids[0]).exists()
+    # Nodes don't die that often: it may be what this training does to them.
+    conducting.died(f"a{LOSSES}", "its node has died", lost=True)
+    record = records.load(run, work.ids[0])
+    assert record is not None
+    assert record.state == "FAILED"
+
+
+def test_a_node_lost_after_the_record_was_stored_loses_nothing(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=2, replicates=1)
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    make_all(run, work)
+    conducting.died("a", "its node has died", lost=True)
+    conducting.study.flush()
+    assert read_trials(run)[0].state == "COMPLETE"
 
 
 def test_what_breaks_in_the_sweep_is_no_fault_of_a_training(tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""``tracerank submit --manifest``: a job written down for Kubernetes, in place of being sent."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from sweeps.config import SweepConfig
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_OPTIONS = {
+    # By the fields of `sweeps.jobs.manifest.ManifestOptions`.
+    "image": ("--image", str, "Of the pods: holds tracerank, and your modules."),
+    "namespace": ("--namespace", str, "Kubernetes' namespace."),
+    "workers": ("--pods", click.IntRange(min=1), "Pods for trainings (default: 2)."),
+    "max_workers": ("--max-pods", click.IntRange(min=1), "Up to which Ray's autoscaler adds."),
+    "trainings": ("--per-pod", click.IntRange(min=1), "Trainings at once in each (default: 1)."),
+    "queue": ("--queue", str, "Kueue's queue in which the job waits."),
+    "secret": ("--secret", str, "The secret with the storage's credentials."),
+    "claim": ("--claim", str, "The volume claim of a storage that is a folder."),
+    "service_account": ("--service-account", str, "Of the pods."),
+    "retries": ("--retries", click.IntRange(min=0), "New clusters for a job that failed."),
+    "deadline_seconds": ("--deadline", click.IntRange(min=1), "Seconds that the job may take."),
+}
+
+
+def for_a_manifest(command: _Command) -> _Command:
+    """Adds ``--manifest`` and the options that belong to it.
+
+    They are handed on as the file, None where no manifest is asked for, and as a mapping.
+    """
+
+    @functools.wraps(command)
+    def with_manifest(*args: Any, manifest_file: Path | None, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(f"pods_{name}") for name in _OPTIONS}
+        said = {name: value for name, value in given.items() if value is not None}
+        if manifest_file is None and said:
+            flag = _OPTIONS[next(iter(said))][0]
+            raise click.UsageError(f"{flag} belongs to --manifest FILE, which isn't given")
+        if manifest_file is not None and "image" not in said:
+            raise click.UsageError("--manifest needs --image, in which tracerank is installed")
+        return command(*args, manifest_file=manifest_file, manifest_options=said, **kwargs)
+
+    for name, (flag, kind, words) in reversed(_OPTIONS.items()):
+        metavar = "NAME" if kind is str else None
+        # A job's workers aren't a cluster's: the options' own names are kept apart.
+        option = click.option(flag, f"pods_{name}", type=kind, help=words, metavar=metavar)
+        with_manifest = option(with_manifest)
+    return click.option(  # type: ignore[return-value]
+        "--manifest",
+        "manifest_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, allow_dash=True),
+        help="Send nothing: write a RayJob for Kubernetes there (- for stdout).",
+    )(with_manifest)
+
+
+def manifest_of(
+    config: Path,
+    options: dict[str, Any],
+    *,
+    job_id: str | None,
+    storage: str,
+    trials: int | None,
+    workers: int | None,
+    seed: int | None,
+) -> tuple[str, str]:
+    """The job's id, and its manifest as YAML.
+
+    Raises ConfigError and JobError.
+    """
+    from sweeps.api import resolve
+    from sweeps.jobs.errors import JobError
+    from sweeps.jobs.job import metadata, submission_id
+    from sweeps.jobs.manifest import ManifestOptions, manifest
+    from sweeps.jobs.store import StorageUriError, checked_uri
+    from sweeps.jobs.submit import fingerprint, new_id
+
+    settings: SweepConfig
+    settings, _ = resolve(config, trials=trials, seed=seed)
+    if workers is not None:
+        settings = settings.model_copy(update={"workers": workers})
+    chosen = job_id or new_id(settings.name)
+    try:
+        place = checked_uri(storage)
+    except StorageUriError as error:
+        raise JobError(str(error)) from None
+    told = metadata(chosen, place, settings.name, fingerprint(settings), settings.trials)
+    text = manifest(
+        settings,
+        ManifestOptions(**options),
+        job_id=chosen,
+        attempt=submission_id(chosen, 1),
+        storage=place,
+        metadata=told,
+    )
+    return chosen, text

@@ -1,0 +1,111 @@
+"""Who drives the sweep in a storage: one process at a time, whatever became of the last.
+
+A storage has no lock that its holder's death lets go of. So the driver changes a small file every
+few seconds, and another one that finds it waits to see whether it still changes: no clocks of two
+machines are compared. A driver that finds another's name in the file, or could not change it for as
+long as others wait, has lost the sweep, and must not write any more.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+
+from sweeps.jobs.store import StorageError, Store
+from sweeps.run_directory import DAMAGE, RunDirectoryError
+
+BEAT_SECONDS = 4.0
+"""Between two signs of life."""
+
+SILENT_SECONDS = 20.0
+"""After which a driver that gives no sign of life is taken for dead."""
+
+FILE = "driver.json"
+
+
+class LostError(ConnectionError):
+    """Another driver has taken the sweep over, or may have."""
+
+
+class Lease:
+    """The right to write a sweep's run directory in ``store``, held from now to `release`.
+
+    Waits for a silent driver to be taken for dead; ``waiting`` is told so. Raises RunDirectoryError
+    if another driver is alive, and StorageError where the storage can't be reached.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        waiting: Callable[[str], None] = lambda message: None,
+        silent_seconds: float = SILENT_SECONDS,
+    ) -> None:
+        self._store = store
+        self._silent = silent_seconds
+        self._holder = secrets.token_hex(8)
+        self._beats = 0
+        found = self._read()
+        if found is not None:
+            waiting(
+                "a driver of this sweep ended without a word, or still works: waiting "
+                f"{silent_seconds:.0f} s for a sign of life"
+            )
+            self._wait(found)
+        self._beat()
+
+    def beat(self) -> None:
+        """Give a sign of life, if it is time to.
+
+        Raises LostError if the sweep is another driver's, StorageError where the storage can't be
+        reached just now.
+        """
+        now = time.monotonic()
+        if now - self._last < min(BEAT_SECONDS, self._silent / 5):
+            return
+        found = self._read()
+        if found is None or found.get("holder") != self._holder:
+            raise LostError("another driver has taken this sweep over")
+        self._beat()
+
+    @property
+    def held(self) -> bool:
+        """Whether no other driver can have taken the sweep over by now."""
+        return time.monotonic() - self._last < self._silent / 2
+
+    def release(self) -> None:
+        """Let the next driver begin at once."""
+        found = self._read()
+        if found is not None and found.get("holder") == self._holder:
+            self._store.remove(FILE)
+
+    def _beat(self) -> None:
+        begun = time.monotonic()
+        self._beats += 1
+        text = json.dumps({"holder": self._holder, "beats": self._beats})
+        self._store.write(FILE, text.encode())
+        self._last = begun
+
+    def _wait(self, found: dict[str, object]) -> None:
+        until = time.monotonic() + self._silent
+        while time.monotonic() < until:
+            time.sleep(min(1.0, self._silent / 10))
+            now = self._read()
+            if now is None:
+                return
+            if now != found:
+                raise RunDirectoryError(
+                    f"{self._store.uri}: another driver works on this sweep; wait for it, or stop "
+                    "it first"
+                )
+
+    def _read(self) -> dict[str, object] | None:
+        try:
+            return dict(json.loads(self._store.read(FILE)))
+        except FileNotFoundError:
+            return None
+        except StorageError:
+            raise
+        except DAMAGE:
+            return {}

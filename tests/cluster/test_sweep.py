@@ -1,0 +1,206 @@
+"""A sweep as a job in a cluster whose machines share nothing, and what it survives."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from namespaces import Cluster, Node
+
+import sweeps
+from sweeps.jobs.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SHORT: dict[str, Any] = {
+    "name": "short",
+    "task": "digits",
+    "budget": {"epochs": 2, "batch_size": 64},
+    "replicates": 2,
+    "trials": 8,
+    "space": {
+        "architecture": {"mlp": {"hidden": {"int": [8, 32], "log": True}, "depth": [1, 2]}},
+        "init": ["default", "orthogonal"],
+        "alpha": {"float": [0.0, 1.0]},
+        "learning_rate": {"float": [1e-2, 3e-1], "log": True},
+    },
+    "sampler": {"name": "random", "seed": 5},
+}
+LONG = {
+    **SHORT,
+    "name": "long",
+    # Half a minute of training each, so that what kills a node does it in the middle.
+    "budget": {"epochs": 240, "batch_size": 16},
+    "replicates": 1,
+    "trials": 4,
+}
+
+
+class Sweeping:
+    """Somebody at the user's machine, with a folder of his own and a storage."""
+
+    def __init__(self, cluster: Cluster, folder: Path, name: str) -> None:
+        self.cluster = cluster
+        self.folder = folder
+        self.storage = cluster.s3.under(name)
+
+    def do(self, *words: str | Path, timeout: float = 240) -> Any:
+        return self.cluster.user.run(
+            ["tracerank", *words],
+            env={"TRACERANK_ADDRESS": self.cluster.address, "TRACERANK_STORAGE": self.storage},
+            cwd=self.folder,
+            timeout=timeout,
+        )
+
+    def submit(self, config: dict[str, Any], job: str, *options: str) -> None:
+        (self.folder / "sweep.yaml").write_text(yaml.safe_dump(config))
+        done = self.do("submit", "sweep.yaml", "--id", job, *options)
+        assert (done.returncode, done.stdout) == (0, f"{job}\n"), done.stderr
+
+    def wait(self, job: str) -> None:
+        done = self.do("wait", job, timeout=400)
+        assert done.returncode == 0, done.stderr + self.do("logs", job).stdout
+
+    def fetch(self, job: str) -> sweeps.Sweep:
+        done = self.do("fetch", job, "--out", f"runs/{job}")
+        assert done.returncode == 0, done.stderr
+        return sweeps.load(self.folder / done.stdout.strip())
+
+    def stored(self, job: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+        for name, value in self.cluster.credentials.items():
+            monkeypatch.setenv(name, value)
+        return Store(self.storage).under(job)
+
+
+@pytest.fixture
+def sweeping(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Sweeping:
+    return Sweeping(cluster, tmp_path, request.node.name)
+
+
+def alone(config: dict[str, Any], folder: Path) -> sweeps.Sweep:
+    """The same on one machine."""
+    return sweeps.run(config, out=folder, workers=2, progress=False)
+
+
+def records(sweep: sweeps.Sweep) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in (sweep.path / "traces").glob("*.json")]
+
+
+def await_progress(store: Store, count: int, above: dict[str, int] | None = None) -> dict[str, int]:
+    """The steps in the stored checkpoints, once so many are well on their way, and beyond what they
+    had come to.
+    """
+    until = time.monotonic() + 240
+    while time.monotonic() < until:
+        steps = steps_of(store)
+        if sum(step > 100 + (above or {}).get(name, 0) for name, step in steps.items()) >= count:
+            return steps
+        time.sleep(1)
+    raise AssertionError(f"the trainings don't get on: {store.files()}")
+
+
+def busy(cluster: Cluster) -> Node:
+    """A worker node on which something is trained."""
+    for node in cluster.workers:
+        if any("TuneTraining" in title for title in node.pids.values()):
+            return node
+    raise AssertionError(f"nothing is trained: {cluster.worker_pids}")
+
+
+def test_a_cluster_that_shares_nothing_ranks_as_one_machine_does(
+    sweeping: Sweeping, tmp_path: Path
+) -> None:
+    begun = time.monotonic()
+    sweeping.submit(SHORT, "short")
+    submitted = time.monotonic()
+    sweeping.wait("short")
+    waited = time.monotonic()
+    there = sweeping.fetch("short")
+    print(
+        f"submit {submitted - begun:.1f} s, wait {waited - submitted:.1f} s, "
+        f"fetch {time.monotonic() - waited:.1f} s"
+    )
+    assert there.complete
+    here = alone(SHORT, tmp_path / "here")
+    pd.testing.assert_frame_equal(there.ranking, here.ranking)
+    assert (there.path / "report" / "index.html").exists()
+    # No secret, neither ours nor the cluster's, is in what was stored.
+    secrets = [sweeping.cluster.token, *sweeping.cluster.credentials.values()]
+    for path in there.path.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not any(secret.encode() in data for secret in secrets if len(secret) > 10)
+
+
+def test_nodes_that_are_lost_cost_little(
+    sweeping: Sweeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker node killed in the middle of trainings, and added again; then the head."""
+    cluster, store = sweeping.cluster, sweeping.stored("long", monkeypatch)
+    sweeping.submit(LONG, "long")
+    lost_with_worker = await_progress(store, count=2)
+    busy(cluster).kill()
+    cluster.await_loss(*(node for node in cluster.workers if not node.running))
+    for node in cluster.workers:
+        if not node.running:
+            node.start()
+    lost_with_head = await_progress(store, count=2, above=lost_with_worker)
+    cluster.head.kill()
+    for node in cluster.workers:
+        node.kill()
+    cluster.heal()
+    sweeping.submit(LONG, "long")
+    sweeping.wait("long")
+    there = sweeping.fetch("long")
+
+    assert there.complete
+    assert there.trials.index.tolist() == list(range(LONG["trials"]))
+    assert set(there.trials["state"]) == {"COMPLETE"}
+    resumed = {record["training_id"]: record["resumed"] for record in records(there)}
+    print(f"at the loss of a worker {lost_with_worker}, of the head {lost_with_head}: {resumed}")
+    # Those that a node took with it went on at the step that was stored last, or later.
+    went_on = [name for name, steps in resumed.items() if steps]
+    assert went_on
+    for name, step in lost_with_head.items():
+        assert resumed[name], f"{name} began anew"
+        assert resumed[name][-1] >= step
+    here = alone(LONG, tmp_path / "here")
+    pd.testing.assert_frame_equal(there.ranking, here.ranking)
+
+
+def steps_of(store: Store) -> dict[str, int]:
+    """The steps that the stored checkpoints hold, by training."""
+    found = {}
+    for name in store.files("checkpoints"):
+        with contextlib.suppress(FileNotFoundError):
+            state = torch.load(io.BytesIO(store.read(name)), weights_only=True)
+            found[Path(name).stem] = state["step"]
+    return found
+
+
+def test_two_sweeps_share_the_cluster(sweeping: Sweeping, tmp_path: Path) -> None:
+    """Submitted at once: both get on, and each comes to what it comes to alone."""
+    other = {**SHORT, "name": "other", "sampler": {"name": "random", "seed": 6}}
+    both = {"short": {**SHORT, "trials": 16}, "other": {**other, "trials": 16}}
+    for name, config in both.items():
+        sweeping.submit(config, name)
+    for name in both:
+        sweeping.wait(name)
+    spans = {}
+    for name, config in both.items():
+        there = sweeping.fetch(name)
+        spans[name] = (there.trials["ended"].min(), there.trials["ended"].max())
+        here = alone(config, tmp_path / f"{name} alone")
+        pd.testing.assert_frame_equal(there.ranking, here.ranking)
+        assert len(records(there)) == len(records(here))
+    # Each had trials that ended before the other was done.
+    assert spans["short"][0] < spans["other"][1]
+    assert spans["other"][0] < spans["short"][1]
