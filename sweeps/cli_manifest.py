@@ -76,10 +76,9 @@ def manifest_of(
     Raises ConfigError and JobError.
     """
     from sweeps.api import resolve
-    from sweeps.jobs.errors import JobError
     from sweeps.jobs.job import metadata, submission_id
     from sweeps.jobs.manifest import ManifestOptions, manifest
-    from sweeps.jobs.store import StorageUriError, checked_uri
+    from sweeps.jobs.store import checked_uri
     from sweeps.jobs.submit import fingerprint, new_id
 
     settings: SweepConfig
@@ -87,10 +86,7 @@ def manifest_of(
     if workers is not None:
         settings = settings.model_copy(update={"workers": workers})
     chosen = job_id or new_id(settings.name)
-    try:
-        place = checked_uri(storage)
-    except StorageUriError as error:
-        raise JobError(str(error)) from None
+    place = checked_uri(storage)
     told = metadata(chosen, place, settings.name, fingerprint(settings), settings.trials)
     text = manifest(
         settings,

@@ -11,7 +11,7 @@ from typing import Any
 
 from sweeps.jobs.errors import JobError, JobNotFoundError
 from sweeps.jobs.mirror import pull
-from sweeps.jobs.places import opened
+from sweeps.jobs.store import Store
 from sweeps.run_directory import DAMAGE, RunDirectory, write_json
 
 MARK = "job.json"
@@ -41,7 +41,7 @@ def fetch(
     JobNotFoundError if the storage has none, JobError if ``out`` holds anything else or was worked
     on since, StorageError, and OSError where it can't be written.
     """
-    store = opened(storage).under(job_id)
+    store = Store(storage).under(job_id)
     run = RunDirectory(out)
     _check_place(run, job_id, store.uri)
     if not store.exists("sweep.yaml"):

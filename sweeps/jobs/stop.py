@@ -8,8 +8,7 @@ from collections.abc import Callable
 from sweeps.jobs.client import Cluster
 from sweeps.jobs.errors import JobError
 from sweeps.jobs.job import Job
-from sweeps.jobs.places import opened
-from sweeps.jobs.store import StorageError
+from sweeps.jobs.store import StorageError, Store
 from sweeps.jobs.watch import wait
 
 REQUEST = "stop"
@@ -46,7 +45,7 @@ def stop(
 
 def _ask(job: Job, note: Callable[[str], None]) -> bool:
     try:
-        store = opened(job.storage).under(job.id)
+        store = Store(job.storage).under(job.id)
         # A folder of that name may be here too where it isn't the one that the cluster has.
         if not any(map(store.exists, SIGNS)):
             note(f"there is no driver of {job.id} in {store.uri}, so Ray ends it at once")

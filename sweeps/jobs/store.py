@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from sweeps.jobs.errors import JobError
 from trace_core.durable import write_atomically
 
 CONNECT_SECONDS = 5.0
@@ -26,7 +27,7 @@ _S3_OPTIONS = ("scheme", "region", "endpoint_override")
 _SECRET = re.compile("key|secret|token|password|credential|sig", re.IGNORECASE)
 
 
-class StorageUriError(ValueError):
+class StorageUriError(JobError):
     """A storage that can't be one: its message says what is wrong with it."""
 
 

@@ -17,8 +17,7 @@ from sweeps.jobs.client import Cluster, check_versions
 from sweeps.jobs.errors import JobError, JobNotFoundError, size
 from sweeps.jobs.job import SUCCEEDED, Job, checked_id, metadata, submission_id
 from sweeps.jobs.package import CONFIGURATION, Package, pack
-from sweeps.jobs.places import opened
-from sweeps.jobs.store import StorageError
+from sweeps.jobs.store import StorageError, Store, checked_uri
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig
@@ -207,14 +206,9 @@ def _earlier(cluster: Cluster, job_id: str) -> Job | None:
 
 def _checked_storage(storage: str, cluster: Cluster, note: Callable[[str], None]) -> str:
     """Its address in full. That we don't reach it is no reason for the cluster not to."""
-    from sweeps.jobs.store import StorageUriError, checked_uri
-
+    uri = checked_uri(storage)
     try:
-        uri = checked_uri(storage)
-    except StorageUriError as error:
-        raise JobError(str(error)) from None
-    try:
-        opened(uri)
+        Store(uri)
     except StorageError as error:
         note(f"{error}: from here, that is; the job may reach it, 'tracerank fetch' here won't")
     if "://" not in uri and not cluster.address.loopback:
