@@ -9,6 +9,7 @@ them (environment, configuration files, its role), never from the URI: that is s
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -76,6 +77,16 @@ class Store:
         """The content of a file. Raises FileNotFoundError if there is none of that name."""
         with self._reached(), self._system.open_input_file(self._path(name)) as file:
             return bytes(file.read())
+
+    def told(self, name: str) -> dict[str, Any] | None:
+        """What a file of JSON says: an empty mapping if it is damaged, None if there is none."""
+        try:
+            found = json.loads(self.read(name))
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""
