@@ -9,6 +9,7 @@ root, and `ip`.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 import threading
@@ -28,7 +29,7 @@ AIM = 1.5
 """The cluster's, as a multiple of the one machine's: overhead of a trial, and driver's memory."""
 
 _HARNESS = Path(__file__).parent.parent / "tests" / "cluster"
-_COMMAND = "import sys; from sweeps.cli import main; main()"
+_COMMAND = "from sweeps.cli import main; main()"
 
 
 def table(trials: int = TRIALS) -> str:
@@ -87,8 +88,6 @@ def _cost(sweep: sweeps.Sweep) -> tuple[float, float]:
 
 
 def _alone(config: Path, out: Path) -> tuple[sweeps.Sweep, int]:
-    import subprocess
-
     command = [sys.executable, "-c", _COMMAND, "run", str(config), "--out", str(out)]
     process = subprocess.Popen(
         [*command, "--workers", str(WORKERS)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

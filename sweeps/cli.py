@@ -18,20 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeps.cli_answers import (
-    FAILED,
-    INTERRUPTED,
-    NOT_FOUND,
-    STDOUT,
-    STOPPED,
-    UNREACHABLE,
-    USAGE,
-    answer,
-    answer_now,
-    as_json,
-    stop,
-)
+from sweeps.cli_answers import STDOUT, a_seed, answer, answer_now, as_json, other_trials, stop
 from sweeps.cli_jobs import COMMANDS
+from sweeps.exit_codes import FAILED, INTERRUPTED, NOT_FOUND, STOPPED, UNREACHABLE, USAGE
 
 if TYPE_CHECKING:
     from sweeps.handle import Sweep
@@ -143,11 +132,9 @@ for _command in COMMANDS:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run directory (default: runs/NAME-TIME)."
 )
-@click.option("--trials", type=click.IntRange(min=1), help="Instead of the configuration's trials.")
+@other_trials
 @a_workers
-@click.option(
-    "--seed", type=click.IntRange(min=0), help="Instead of the configuration's sampler.seed."
-)
+@a_seed
 @an_address
 @as_json
 def run(

@@ -1,4 +1,4 @@
-"""What every command of ``tracerank`` has in common: its answer, its exit code, its options."""
+"""What every command of ``tracerank`` has in common: its answer, its end, its options."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import NoReturn
 
 import click
 
+from sweeps.exit_codes import DONE
+
 STDOUT = "tracerank.stdout"
 """Where the group keeps the descriptor of the real stdout in click's ``meta``."""
 
-DONE, FAILED, USAGE, STOPPED, NOT_FOUND, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
-
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+other_trials = click.option(
+    "--trials", type=click.IntRange(min=1), help="Instead of the configuration's trials."
+)
+a_seed = click.option(
+    "--seed", type=click.IntRange(min=0), help="Instead of the configuration's sampler.seed."
+)
 
 
 def answer(text: object) -> None:

@@ -16,24 +16,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from sweeps.cli_answers import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    STOPPED,
-    answer,
-    answer_now,
-    as_json,
-    stop,
-)
-from sweeps.cli_manifest import for_a_manifest, manifest_of
+from sweeps.cli_answers import a_seed, answer, answer_now, as_json, other_trials, stop
+from sweeps.cli_manifest import for_a_manifest, write_manifest
+from sweeps.exit_codes import DONE, FAILED, INTERRUPTED, STOPPED
 
 if TYPE_CHECKING:
     from sweeps.jobs.client import Cluster
     from sweeps.jobs.job import Job
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_RUNS = Path("runs")
 _PROGRESS_SECONDS = 3.0
 """How long `status` waits for what the storage tells."""
 
@@ -102,13 +93,11 @@ def _note(text: str) -> None:
 @_of_a_cluster
 @click.option("--id", "job_id", metavar="ID", help="The job's id (default: NAME-TIME-RANDOM).")
 @a_storage
-@click.option("--trials", type=click.IntRange(min=1), help="Instead of the configuration's trials.")
+@other_trials
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Trainings at once (default: as the cluster has)."
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), help="Instead of the configuration's sampler.seed."
-)
+@a_seed
 @click.option("--include", multiple=True, metavar="GLOB", help="Send these files too.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Don't send these files.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for its end, and exit as it did.")
@@ -140,19 +129,17 @@ def submit(
     if job_id is not None:
         checked_id(job_id)
     if manifest_file is not None:
-        storage = storage or os.environ.get("TRACERANK_STORAGE")
-        if not storage:
-            raise click.UsageError("a manifest needs --storage URI, or TRACERANK_STORAGE")
-        chosen, text = manifest_of(
+        write_manifest(
+            manifest_file,
             config,
             manifest_options,
+            as_json,
             job_id=job_id,
-            storage=storage,
+            storage=storage or os.environ.get("TRACERANK_STORAGE"),
             trials=trials,
             workers=workers,
             seed=seed,
         )
-        _write_manifest(manifest_file, chosen, text, as_json)
         return
     cluster = reach()
     done = submitting.submit(
@@ -182,17 +169,6 @@ def submit(
     if as_json:
         answer(json.dumps(job.to_json() | extra))
     _end_as(job)
-
-
-def _write_manifest(file: Path, job_id: str, text: str, as_json: bool) -> None:
-    from trace_core.durable import write_atomically
-
-    if str(file) == "-":
-        answer(json.dumps({"id": job_id, "manifest": text}) if as_json else text.rstrip("\n"))
-        return
-    write_atomically(file, text.encode())
-    answer(json.dumps({"id": job_id, "file": str(file)}) if as_json else job_id)
-    _say(f"Written: {file}. Next:\n  kubectl apply -f {shlex.quote(str(file))}")
 
 
 @click.command()
@@ -335,6 +311,7 @@ def fetch(
     """
     from rich.console import Console
 
+    from sweeps.api import RUNS
     from sweeps.jobs.display import show_bytes, showing
     from sweeps.jobs.errors import size
     from sweeps.jobs.fetch import fetch as bring
@@ -346,7 +323,7 @@ def fetch(
     if place is None:
         job, place = _storage_of(job_id, reach)
     with showing(Console(stderr=True), at_once=False) as show:
-        done = bring(job_id, place, out or _RUNS / job_id, functools.partial(show_bytes, show))
+        done = bring(job_id, place, out or RUNS / job_id, functools.partial(show_bytes, show))
     if not (done.ended if job is None else job.over):
         _note(f"{job_id} hasn't ended: this is what it had stored by now; fetch it again later")
     folder = {"report": done.path, "review": done.path.parent}

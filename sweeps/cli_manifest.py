@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from sweeps.cli_answers import answer
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig
@@ -61,7 +65,44 @@ def for_a_manifest(command: _Command) -> _Command:
     )(with_manifest)
 
 
-def manifest_of(
+def write_manifest(
+    file: Path,
+    config: Path,
+    options: dict[str, Any],
+    as_json: bool,
+    *,
+    job_id: str | None,
+    storage: str | None,
+    trials: int | None,
+    workers: int | None,
+    seed: int | None,
+) -> None:
+    """Write a job's manifest to ``file``, and answer its id; to stdout alone where that is ``-``.
+
+    Raises ConfigError and JobError, and OSError where it can't be written.
+    """
+    from trace_core.durable import write_atomically
+
+    if not storage:
+        raise click.UsageError("a manifest needs --storage URI, or TRACERANK_STORAGE")
+    chosen, text = _manifest_of(
+        config,
+        options,
+        job_id=job_id,
+        storage=storage,
+        trials=trials,
+        workers=workers,
+        seed=seed,
+    )
+    if str(file) == "-":
+        answer(json.dumps({"id": chosen, "manifest": text}) if as_json else text.rstrip("\n"))
+        return
+    write_atomically(file, text.encode())
+    answer(json.dumps({"id": chosen, "file": str(file)}) if as_json else chosen)
+    click.echo(f"Written: {file}. Next:\n  kubectl apply -f {shlex.quote(str(file))}", err=True)
+
+
+def _manifest_of(
     config: Path,
     options: dict[str, Any],
     *,
@@ -71,15 +112,11 @@ def manifest_of(
     workers: int | None,
     seed: int | None,
 ) -> tuple[str, str]:
-    """The job's id, and its manifest as YAML.
-
-    Raises ConfigError and JobError.
-    """
+    """The job's id, and its manifest as YAML."""
     from sweeps.api import resolve
-    from sweeps.jobs.errors import JobError
     from sweeps.jobs.job import metadata, submission_id
     from sweeps.jobs.manifest import ManifestOptions, manifest
-    from sweeps.jobs.store import StorageUriError, checked_uri
+    from sweeps.jobs.store import checked_uri
     from sweeps.jobs.submit import fingerprint, new_id
 
     settings: SweepConfig
@@ -87,10 +124,7 @@ def manifest_of(
     if workers is not None:
         settings = settings.model_copy(update={"workers": workers})
     chosen = job_id or new_id(settings.name)
-    try:
-        place = checked_uri(storage)
-    except StorageUriError as error:
-        raise JobError(str(error)) from None
+    place = checked_uri(storage)
     told = metadata(chosen, place, settings.name, fingerprint(settings), settings.trials)
     text = manifest(
         settings,

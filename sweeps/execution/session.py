@@ -20,14 +20,13 @@ from sweeps.execution.nodes import amounts, described, places
 from sweeps.jobs.credentials import ensure_token
 from sweeps.jobs.errors import JobError
 
+JOINING_SECONDS = 60.0
+"""How long a cluster may take until its first node with CPUs has joined it."""
+
 
 def is_shared(address: str | None) -> bool:
     """Whether `connected` gives a Ray that others may train on as well."""
     return address is not None or ray.is_initialized()
-
-
-JOINING_SECONDS = 60.0
-"""How long a cluster may take until its first node with CPUs has joined it."""
 
 
 @contextlib.contextmanager

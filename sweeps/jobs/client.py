@@ -62,27 +62,19 @@ class Versions:
 class Cluster:
     """One cluster's Jobs API. Every method raises UnreachableError and RefusedError.
 
-    ``connect`` and ``read`` are the seconds that a connection, and each piece of an answer, may
-    take (default: CONNECT_SECONDS, READ_SECONDS).
+    A connection may take CONNECT_SECONDS, and each piece of an answer READ_SECONDS.
     """
 
     def __init__(
-        self,
-        address: Address,
-        token: Token | None = None,
-        authorities: Path | None = None,
-        *,
-        connect: float | None = None,
-        read: float | None = None,
+        self, address: Address, token: Token | None = None, authorities: Path | None = None
     ) -> None:
         self.address = address
         self._token = token
         self.tls = _trusting(authorities) if address.secure else None
         self.headers = {"Authorization": f"Bearer {token.value}"} if token else {}
         self.proxy = _proxy(address)
-        self._seconds = (connect or CONNECT_SECONDS, read or READ_SECONDS)
         options: dict[str, Any] = {
-            "timeout": urllib3.Timeout(connect=self._seconds[0], read=self._seconds[1]),
+            "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
             "retries": False,
             "ssl_context": self.tls,
         }
@@ -137,7 +129,7 @@ class Cluster:
         return self._row(submission_id) is not None
 
     def _row(self, submission_id: str) -> object:
-        path = f"/api/jobs/{quote(submission_id, safe='')}"
+        path = job_path(submission_id)
         status, body = self._ask("GET", path, safe=True)
         if status == 404 and b"does not exist" in body:
             return None
@@ -166,16 +158,12 @@ class Cluster:
 
     def stop(self, job: Job) -> bool:
         """Have Ray end it: SIGTERM, and SIGKILL seconds later. False if it wasn't running."""
-        path = f"/api/jobs/{quote(job.submission_id, safe='')}/stop"
-        status, body = self._ask("POST", path, safe=True)
-        answer = self._parsed(path, status, body)
+        answer = self._json("POST", f"{job_path(job.submission_id)}/stop")
         return isinstance(answer, dict) and answer.get("stopped") is True
 
     def log(self, job: Job) -> str:
         """All that the latest attempt has written so far."""
-        path = f"/api/jobs/{quote(job.submission_id, safe='')}/logs"
-        status, body = self._ask("GET", path, safe=True)
-        answer = self._parsed(path, status, body)
+        answer = self._json("GET", f"{job_path(job.submission_id)}/logs")
         text = answer.get("logs") if isinstance(answer, dict) else None
         if not isinstance(text, str):
             raise self._not_a_ray("it gives no log")
@@ -272,9 +260,9 @@ class Cluster:
         elif isinstance(error, ProxyError):
             text = f"{url}: its proxy doesn't answer ({_reason(error)})"
         elif isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
-            text = f"{url}: nothing answers within {self._seconds[0]:g} s"
+            text = f"{url}: nothing answers within {CONNECT_SECONDS:g} s"
         elif isinstance(error, ReadTimeoutError):
-            text = f"{url}: takes connections, but gives no answer within {self._seconds[1]:g} s"
+            text = f"{url}: takes connections, but gives no answer within {READ_SECONDS:g} s"
         elif isinstance(error, NewConnectionError):
             text = f"{url}: no cluster answers there ({_reason(error)})"
         elif isinstance(error, SSLError):
@@ -308,6 +296,11 @@ class Cluster:
         if status == 404 or last.startswith("<"):
             return self._not_a_ray(f"{what} gave {status}")
         return UnreachableError(f"{self.address.url}: {what} failed ({status}): {last}")
+
+
+def job_path(submission_id: str) -> str:
+    """Where the Jobs API has an attempt."""
+    return f"/api/jobs/{quote(submission_id, safe='')}"
 
 
 def _proxy(address: Address) -> str | None:

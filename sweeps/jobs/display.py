@@ -26,11 +26,9 @@ Show = Callable[[str, float, float], None]
 
 
 @contextmanager
-def showing(
-    console: Console, every: float = PLAIN_SECONDS, *, at_once: bool = True
-) -> Iterator[Show]:
+def showing(console: Console, *, at_once: bool = True) -> Iterator[Show]:
     """A live line with a bar on a terminal; elsewhere the words where they are others than those of
-    ``every`` seconds ago, the first of them only then too unless ``at_once``.
+    PLAIN_SECONDS ago, the first of them only then too unless ``at_once``.
     """
     last, said = 0.0 if at_once else time.monotonic(), ""
 
@@ -47,7 +45,7 @@ def showing(
     def words_alone(words: str, done: float, of: float) -> None:
         nonlocal last, said
         now = time.monotonic()
-        if words != said and (not last or now - last >= every):
+        if words != said and (not last or now - last >= PLAIN_SECONDS):
             last, said = now, words
             console.print(words, highlight=False, markup=False, soft_wrap=True)
 

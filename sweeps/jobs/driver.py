@@ -5,7 +5,8 @@ sweep there, and mirrored to it about once a second from then on. A client asks 
 in the storage. Nothing but what is in the storage outlives it, and nothing else needs to.
 
 Ends with the codes of the command line: 0 done, 1 failed, 2 a configuration or a run directory that
-can't be worked with, 3 stopped, 5 the storage can't be reached or another driver has the sweep.
+can't be worked with (another driver works on it, say), 3 stopped, 5 the storage can't be reached or
+another driver has taken the sweep over.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from sweeps.exit_codes import DONE, FAILED, STOPPED, UNREACHABLE, USAGE
+from sweeps.jobs.layout import PROGRESS, STOP
 from sweeps.jobs.lease import Lease, LostError
 from sweeps.jobs.mirror import Mirror, pull
 from sweeps.jobs.store import StorageError, StorageUriError, Store
@@ -46,7 +49,6 @@ PATIENCE_SECONDS = 300.0
 LOG_WIDTH = 120
 """Columns of the tables in the job's log."""
 
-DONE, FAILED, USAGE, STOPPED, UNREACHABLE = 0, 1, 2, 3, 5
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -92,8 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _told(message: str, code: int) -> int:
+def _say(message: str) -> None:
+    """To the job's log."""
     print(f"tracerank: {message}", file=sys.stderr, flush=True)
+
+
+def _told(message: str, code: int) -> int:
+    _say(message)
     return code
 
 
@@ -101,7 +108,7 @@ def _drive(given: argparse.Namespace) -> int:
     store = Store(given.storage).under(given.id)
     import_path = [str(_ROOT / folder) for folder in given.import_path]
     sys.path[:0] = import_path
-    lease = Lease(store, lambda message: print(f"tracerank: {message}", file=sys.stderr))
+    lease = Lease(store, _say)
     with tempfile.TemporaryDirectory(prefix="tracerank-") as scratch:
         run = RunDirectory(Path(scratch) / given.id)
         _pull(store, run)
@@ -233,13 +240,11 @@ class Keeper:
                 self._tell("running" if self._progress else "starting")
                 self._stop_if_asked()
                 if self._silent:
-                    print("tracerank: the storage answers again", file=sys.stderr)
+                    _say("the storage answers again")
                 self._silent = False
             except StorageError as error:
                 if not self._silent:
-                    print(
-                        f"tracerank: {error}; the sweep goes on, and tries again", file=sys.stderr
-                    )
+                    _say(f"{error}; the sweep goes on, and tries again")
                 self._silent = True
             wait = max(MIRROR_SECONDS, (time.thread_time() - busy) / SHARE)
 
@@ -261,7 +266,7 @@ class Keeper:
                     if self._mirror is not None:
                         self._mirror.close()
                     self._tell("ended")
-                    self._store.remove("stop")
+                    self._store.remove(STOP)
                     self._lease.release()
                     return
                 except StorageError:
@@ -279,21 +284,18 @@ class Keeper:
                 told[name] = getattr(progress, name)
             told["best"] = progress.best
         if told != self._shown:
-            self._store.write("progress.json", json.dumps(told | {"time": time.time()}).encode())
+            self._store.write(PROGRESS, json.dumps(told | {"time": time.time()}).encode())
             self._shown = told
 
     def _stop_if_asked(self) -> None:
-        try:
-            asked = json.loads(self._store.read("stop"))
-        except FileNotFoundError:
+        asked = self._store.told(STOP)
+        if asked is None:
             return
-        except ValueError:
-            asked = {}
         if asked.get("attempt") == self._attempt:
-            print("tracerank: asked to stop", file=sys.stderr, flush=True)
+            _say("asked to stop")
             os.kill(os.getpid(), signal.SIGTERM)
         # Whatever it was for, it is done with.
-        self._store.remove("stop")
+        self._store.remove(STOP)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.jobs.errors import JobError, JobNotFoundError
+from sweeps.jobs.layout import PROGRESS
 from sweeps.jobs.mirror import pull
-from sweeps.jobs.places import opened
+from sweeps.jobs.store import Store
 from sweeps.run_directory import DAMAGE, RunDirectory, write_json
 
 MARK = "job.json"
@@ -41,7 +42,7 @@ def fetch(
     JobNotFoundError if the storage has none, JobError if ``out`` holds anything else or was worked
     on since, StorageError, and OSError where it can't be written.
     """
-    store = opened(storage).under(job_id)
+    store = Store(storage).under(job_id)
     run = RunDirectory(out)
     _check_place(run, job_id, store.uri)
     if not store.exists("sweep.yaml"):
@@ -49,29 +50,14 @@ def fetch(
             f"{job_id}: there is no run directory at {store.uri}; a job writes it when it starts. "
             "Where the cluster has its storage elsewhere than this machine, give it with --storage"
         )
-    ended = _has_ended(store.read, store.exists)
+    progress = store.told(PROGRESS)
+    ended = progress is None or progress.get("state") == "ended"
     mark: dict[str, Any] = {"id": job_id, "storage": store.uri, "journal": None}
     write_json(run.path / MARK, mark)
-    copied = 0
-
-    def progressed(done: int, of: int) -> None:
-        nonlocal copied
-        copied = done
-        on_progress(done, of)
-
-    pull(store, run.path, progressed)
+    copied = pull(store, run.path, on_progress)
     # Until the journal's hash is there, whatever is here may be half of what is to come.
     write_json(run.path / MARK, mark | {"journal": _hash(run.journal)})
     return Fetched(run.path, copied, ended)
-
-
-def _has_ended(read: Callable[[str], bytes], exists: Callable[[str], bool]) -> bool:
-    if not exists("progress.json"):
-        return True
-    try:
-        return bool(json.loads(read("progress.json"))["state"] == "ended")
-    except DAMAGE:
-        return False
 
 
 def _check_place(run: RunDirectory, job_id: str, uri: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sweeps import exit_codes
 from sweeps.jobs.errors import JobError, plain
 
 PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED = (
@@ -19,9 +21,6 @@ PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED = (
 )
 ENDED = (SUCCEEDED, FAILED, STOPPED)
 STATES = (PENDING, RUNNING, *ENDED)
-
-ORDERLY_STOP = 3
-"""The driver's exit code after it was asked to stop: Ray takes it for a failure."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ATTEMPT = re.compile(r"(.+)--([1-9][0-9]{0,5})", re.DOTALL)
@@ -91,6 +90,26 @@ def metadata(job_id: str, storage: str, name: str, config: str, trials: int) -> 
     }
 
 
+def entrypoint(
+    job_id: str,
+    attempt: str,
+    storage: str,
+    config: str,
+    import_path: Sequence[str],
+    workers: int | None = None,
+) -> str:
+    """What a shell in the cluster is given to run: an attempt's driver (see `driver`), by its
+    submission id. ``config`` and ``import_path`` are as the driver finds them.
+    """
+    words = ["python", "-m", "sweeps.jobs.driver", "--id", job_id, "--attempt", attempt]
+    words += ["--storage", storage, "--config", config]
+    if workers is not None:
+        words += ["--workers", str(workers)]
+    if import_path:
+        words += ["--import-path", *import_path]
+    return shlex.join(words)
+
+
 def folded(rows: Iterable[object]) -> list[Job]:
     """The jobs among all that a cluster lists, the latest first; those of others are left out."""
     attempts: dict[str, dict[int, Mapping[str, Any]]] = {}
@@ -128,7 +147,8 @@ def _job(job_id: str, found: Mapping[int, Mapping[str, Any]]) -> Job:
     message = str(row.get("message") or "")
     # Behind the first line of a failure stands the end of its log.
     first = plain(message.partition("\n")[0]).partition(", last available logs")[0]
-    if state == FAILED and code == ORDERLY_STOP:
+    # A driver that was asked to stop: Ray takes any code for a failure.
+    if state == FAILED and code == exit_codes.STOPPED:
         state, first = STOPPED, "Stopped in order; what was finished is stored."
     trials = str(extra.get("tracerank_trials", ""))
     return Job(

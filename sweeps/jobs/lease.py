@@ -13,16 +13,15 @@ import secrets
 import time
 from collections.abc import Callable
 
-from sweeps.jobs.store import StorageError, Store
-from sweeps.run_directory import DAMAGE, RunDirectoryError
+from sweeps.jobs.layout import DRIVER
+from sweeps.jobs.store import Store
+from sweeps.run_directory import RunDirectoryError
 
 BEAT_SECONDS = 4.0
 """Between two signs of life."""
 
 SILENT_SECONDS = 20.0
 """After which a driver that gives no sign of life is taken for dead."""
-
-FILE = "driver.json"
 
 
 class LostError(ConnectionError):
@@ -46,7 +45,7 @@ class Lease:
         self._silent = silent_seconds
         self._holder = secrets.token_hex(8)
         self._beats = 0
-        found = self._read()
+        found = self._store.told(DRIVER)
         if found is not None:
             waiting(
                 "a driver of this sweep ended without a word, or still works: waiting "
@@ -64,7 +63,7 @@ class Lease:
         now = time.monotonic()
         if now - self._last < min(BEAT_SECONDS, self._silent / 5):
             return
-        found = self._read()
+        found = self._store.told(DRIVER)
         if found is None or found.get("holder") != self._holder:
             raise LostError("another driver has taken this sweep over")
         self._beat()
@@ -76,22 +75,22 @@ class Lease:
 
     def release(self) -> None:
         """Let the next driver begin at once."""
-        found = self._read()
+        found = self._store.told(DRIVER)
         if found is not None and found.get("holder") == self._holder:
-            self._store.remove(FILE)
+            self._store.remove(DRIVER)
 
     def _beat(self) -> None:
         begun = time.monotonic()
         self._beats += 1
         text = json.dumps({"holder": self._holder, "beats": self._beats})
-        self._store.write(FILE, text.encode())
+        self._store.write(DRIVER, text.encode())
         self._last = begun
 
     def _wait(self, found: dict[str, object]) -> None:
         until = time.monotonic() + self._silent
         while time.monotonic() < until:
             time.sleep(min(1.0, self._silent / 10))
-            now = self._read()
+            now = self._store.told(DRIVER)
             if now is None:
                 return
             if now != found:
@@ -99,13 +98,3 @@ class Lease:
                     f"{self._store.uri}: another driver works on this sweep; wait for it, or stop "
                     "it first"
                 )
-
-    def _read(self) -> dict[str, object] | None:
-        try:
-            return dict(json.loads(self._store.read(FILE)))
-        except FileNotFoundError:
-            return None
-        except StorageError:
-            raise
-        except DAMAGE:
-            return {}

@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from sweeps.jobs.client import READ_SECONDS, Cluster
+from sweeps.jobs.client import CONNECT_SECONDS, READ_SECONDS, Cluster, job_path
 from sweeps.jobs.errors import JobError, UnreachableError
 from sweeps.jobs.job import Job
-from sweeps.jobs.watch import PATIENCE_SECONDS, Patience
+from sweeps.jobs.watch import Patience
 
 if TYPE_CHECKING:
     from aiohttp import ClientWebSocketResponse
@@ -28,8 +27,6 @@ def follow(
     job: Job,
     write: Callable[[str], None],
     note: Callable[[str], None],
-    *,
-    patience: float = PATIENCE_SECONDS,
 ) -> Job:
     """Write the log of the job's latest attempt as it grows; the job once it has ended.
 
@@ -41,7 +38,7 @@ def follow(
         write(cluster.log(job))
         return job
     following = _Following(cluster, job, write)
-    asking = Patience(note, patience)
+    asking = Patience(note)
     pause = _SHORTEST
     while True:
         before = following.written
@@ -78,9 +75,8 @@ class _Following:
             raise JobError(
                 "following a log needs the package aiohttp: pip install 'tracerank[cluster]'"
             ) from None
-        name = quote(self._job.submission_id, safe="")
-        url = f"{self._cluster.address.url}/api/jobs/{name}/logs/tail"
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=None)
+        url = f"{self._cluster.address.url}{job_path(self._job.submission_id)}/logs/tail"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=None)
         try:
             async with (
                 aiohttp.ClientSession(headers=self._cluster.headers, timeout=timeout) as session,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sweeps.jobs.errors import JobError
-from sweeps.jobs.job import checked_id
+from sweeps.jobs.job import checked_id, entrypoint
 
 if TYPE_CHECKING:
     from sweeps.config import ResourceSettings, SweepConfig
@@ -102,12 +102,10 @@ def manifest(
     if options.namespace:
         common["namespace"] = options.namespace
     labels = {"app.kubernetes.io/name": "tracerank", "app.kubernetes.io/instance": name}
-    entrypoint = ["python", "-m", "sweeps.jobs.driver", "--id", job_id, "--attempt", attempt]
-    entrypoint += ["--storage", storage, "--config", f"{MOUNT}/{CONFIGURATION}"]
-    if options.import_path:
-        entrypoint += ["--import-path", *options.import_path]
     spec: dict[str, Any] = {
-        "entrypoint": shlex.join(entrypoint),
+        "entrypoint": entrypoint(
+            job_id, attempt, storage, f"{MOUNT}/{CONFIGURATION}", options.import_path
+        ),
         "jobId": attempt,
         "metadata": dict(metadata),
         # Kueue admits no other, and a cluster that idles is nobody's wish.

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sweeps.jobs.layout import CONTROL
 from sweeps.jobs.store import Store
 from sweeps.run_directory import RunDirectory
 from trace_core.durable import write_atomically
@@ -27,9 +28,6 @@ MOST_SEGMENTS = 200
 
 TRANSFERS = 16
 """Files that are moved at once: an object store takes tens of milliseconds for each."""
-
-CONTROL = ("stop", "driver.json", "progress.json")
-"""Files of the copy that are no part of the run directory."""
 
 _JOURNAL = "study.journal"
 _NOT_COPIED = ("driver.lock", "decision.lock")
@@ -144,8 +142,9 @@ class Mirror:
 
 def pull(
     store: Store, path: Path, on_progress: Callable[[int, int], None] = lambda done, of: None
-) -> None:
-    """Copy the run directory in ``store`` to ``path``, but for what is there already.
+) -> int:
+    """Copy the run directory in ``store`` to ``path``, but for what is there already; gives the
+    bytes that were copied, the study's journal not counted.
 
     ``on_progress`` is called with the bytes that were copied and those there are to copy. Raises
     FileNotFoundError if the store holds no run directory, StorageError where it can't be reached,
@@ -153,15 +152,15 @@ def pull(
     """
     for attempt in range(_ATTEMPTS):
         try:
-            _pull(store, path, on_progress)
-            return
+            return _pull(store, path, on_progress)
         except FileNotFoundError:
             # Its driver put the journal together, or a training ended, while we read.
             if attempt == _ATTEMPTS - 1 or not store.exists("sweep.yaml"):
                 raise
+    raise AssertionError
 
 
-def _pull(store: Store, path: Path, on_progress: Callable[[int, int], None]) -> None:
+def _pull(store: Store, path: Path, on_progress: Callable[[int, int], None]) -> int:
     # The journal before the files are listed: what it tells of is then among them.
     _pull_journal(store, path)
     there = store.files()
@@ -186,6 +185,7 @@ def _pull(store: Store, path: Path, on_progress: Callable[[int, int], None]) -> 
             for name, _ in zip(some, pool.map(copy, some), strict=True):
                 done += wanted[name]
                 on_progress(done, total)
+    return done
 
 
 def _is_here(file: Path, name: str, size: int) -> bool:

@@ -43,12 +43,11 @@ def pack(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     note: Callable[[str], None] = lambda text: None,
-    most: int = MOST_BYTES,
 ) -> Package:
     """The package of a resolved configuration, and of the folders in which the user's own modules
     are looked for. ``note`` is told what was left out of them.
 
-    Raises JobError if it has more than ``most`` bytes, or a folder can't be read.
+    Raises JobError if it has more than MOST_BYTES, or a folder can't be read.
     """
     ours = [_installed(name) for name in PACKAGES]
     members: dict[str, Path | bytes] = {CONFIGURATION: configuration.encode()}
@@ -61,8 +60,8 @@ def pack(
         if place.count("/") == 1:
             members |= {f"{place}/{name}": path for name, path in found.files.items()}
     _tell(contents, note)
-    _check(members, most)
-    return _zipped(members, tuple(places), most)
+    _check(members)
+    return _zipped(members, tuple(places))
 
 
 def _installed(name: str) -> Path:
@@ -131,19 +130,19 @@ def _tell(contents: Sequence[Contents], note: Callable[[str], None]) -> None:
         note(f"not sent (unreadable, no file, or a link out of the folder): {some(skipped)}")
 
 
-def _check(members: dict[str, Path | bytes], most: int) -> None:
+def _check(members: dict[str, Path | bytes]) -> None:
     sizes = {
         name: len(member) if isinstance(member, bytes) else member.stat().st_size
         for name, member in members.items()
     }
     total = sum(sizes.values())
-    if total <= most:
+    if total <= MOST_BYTES:
         return
     largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:_LARGEST]
     lines = "".join(f"\n  {size(sizes[name]):>10}  {_shown(members[name])}" for name in largest)
     raise JobError(
         f"what the job needs is too large to be sent: {size(total)}, and a cluster takes "
-        f"{size(most)}. The largest:{lines}\nLeave out what it doesn't need with --exclude "
+        f"{size(MOST_BYTES)}. The largest:{lines}\nLeave out what it doesn't need with --exclude "
         "PATTERN, and have data where the cluster reads it (a shared folder, an object store)"
     )
 
@@ -152,7 +151,7 @@ def _shown(member: Path | bytes) -> str:
     return "the configuration" if isinstance(member, bytes) else str(member)
 
 
-def _zipped(members: dict[str, Path | bytes], import_path: tuple[str, ...], most: int) -> Package:
+def _zipped(members: dict[str, Path | bytes], import_path: tuple[str, ...]) -> Package:
     digest = hashlib.sha256()
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
@@ -166,7 +165,7 @@ def _zipped(members: dict[str, Path | bytes], import_path: tuple[str, ...], most
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data)
     data = stream.getvalue()
-    if len(data) > most:
+    if len(data) > MOST_BYTES:
         raise JobError(f"what the job needs is too large to be sent: {size(len(data))} packed")
     name = f"_ray_pkg_{digest.hexdigest()[:16]}.zip"
     return Package(name, data, import_path, len(members))

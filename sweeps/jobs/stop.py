@@ -8,14 +8,10 @@ from collections.abc import Callable
 from sweeps.jobs.client import Cluster
 from sweeps.jobs.errors import JobError
 from sweeps.jobs.job import Job
-from sweeps.jobs.places import opened
-from sweeps.jobs.store import StorageError
+from sweeps.jobs.layout import DRIVER, PROGRESS, STOP
+from sweeps.jobs.store import StorageError, Store
 from sweeps.jobs.watch import wait
 
-REQUEST = "stop"
-"""The file in a job's storage that its driver looks for."""
-SIGNS = ("driver.json", "progress.json")
-"""Files that a driver has there."""
 RAY_SECONDS = 60.0
 """How long Ray may take to end a job: it gives it 3 s before SIGKILL."""
 
@@ -25,7 +21,6 @@ def stop(
     job: Job,
     grace: float,
     note: Callable[[str], None],
-    ray_seconds: float = RAY_SECONDS,
 ) -> Job:
     """Ask the driver to stop, and after ``grace`` seconds have Ray end it; the job as it is then.
 
@@ -41,17 +36,17 @@ def stop(
             return job
         note(f"{job.id} hasn't stopped within {grace:.0f} s: Ray ends it now")
     cluster.stop(job)
-    return wait(cluster, job, note, timeout=ray_seconds)
+    return wait(cluster, job, note, timeout=RAY_SECONDS)
 
 
 def _ask(job: Job, note: Callable[[str], None]) -> bool:
     try:
-        store = opened(job.storage).under(job.id)
+        store = Store(job.storage).under(job.id)
         # A folder of that name may be here too where it isn't the one that the cluster has.
-        if not any(map(store.exists, SIGNS)):
+        if not any(map(store.exists, (DRIVER, PROGRESS))):
             note(f"there is no driver of {job.id} in {store.uri}, so Ray ends it at once")
             return False
-        store.write(REQUEST, json.dumps({"attempt": job.submission_id}).encode())
+        store.write(STOP, json.dumps({"attempt": job.submission_id}).encode())
     except (JobError, StorageError) as error:
         note(f"{error}: its driver can't be asked, so Ray ends it at once")
         return False

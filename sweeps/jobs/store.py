@@ -9,6 +9,7 @@ them (environment, configuration files, its role), never from the URI: that is s
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from sweeps.jobs.errors import JobError
 from trace_core.durable import write_atomically
 
 CONNECT_SECONDS = 5.0
@@ -26,7 +28,7 @@ _S3_OPTIONS = ("scheme", "region", "endpoint_override")
 _SECRET = re.compile("key|secret|token|password|credential|sig", re.IGNORECASE)
 
 
-class StorageUriError(ValueError):
+class StorageUriError(JobError):
     """A storage that can't be one: its message says what is wrong with it."""
 
 
@@ -75,6 +77,16 @@ class Store:
         """The content of a file. Raises FileNotFoundError if there is none of that name."""
         with self._reached(), self._system.open_input_file(self._path(name)) as file:
             return bytes(file.read())
+
+    def told(self, name: str) -> dict[str, Any] | None:
+        """What a file of JSON says: an empty mapping if it is damaged, None if there is none."""
+        try:
+            found = json.loads(self.read(name))
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import secrets
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from sweeps.jobs.client import Cluster, check_versions
 from sweeps.jobs.errors import JobError, JobNotFoundError, size
-from sweeps.jobs.job import SUCCEEDED, Job, checked_id, metadata, submission_id
+from sweeps.jobs.job import SUCCEEDED, Job, checked_id, entrypoint, metadata, submission_id
 from sweeps.jobs.package import CONFIGURATION, Package, pack
-from sweeps.jobs.places import opened
-from sweeps.jobs.store import StorageError
+from sweeps.jobs.store import StorageError, Store, checked_uri
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 _MAY_CHANGE = ("trials", "workers", "resources", "limits")
 """Keys of a configuration in which a later attempt may differ."""
 _TRIES = 3
-
-Entrypoint = Callable[[str, str, str, Package, int | None], str]
 
 
 @dataclass(frozen=True)
@@ -52,15 +48,13 @@ def submit(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     note: Callable[[str], None] = lambda text: None,
-    entrypoint: Entrypoint | None = None,
 ) -> Submitted:
     """Have a cluster run what the file ``config`` describes, once per ``job_id``.
 
     Asked for again while it runs, or after it succeeded, nothing is sent. After it failed or was
     stopped the next attempt goes on from what is stored; and after it succeeded, if more trials are
     asked for. ``usual_storage`` is where it is kept if neither ``storage`` nor an earlier attempt
-    says so. ``note`` is told what people should know on the way. ``entrypoint`` makes the command
-    that is run in place of our driver.
+    says so. ``note`` is told what people should know on the way.
 
     Raises ConfigError, JobError for arguments that can't be, UnreachableError and RefusedError.
     """
@@ -72,7 +66,7 @@ def submit(
     if settings.warm_start:
         note("warm_start: its run directories must be where the cluster finds them by that path")
     check_versions(cluster, note)
-    sending = _Sending(cluster, settings, workers, entrypoint or command)
+    sending = _Sending(cluster, settings, workers)
     package: Package | None = None
     chosen = given or new_id(settings.name)
     for _ in range(_TRIES):
@@ -110,16 +104,6 @@ def new_id(name: str) -> str:
     return f"{short}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def command(job_id: str, attempt: str, storage: str, package: Package, workers: int | None) -> str:
-    """What a shell in the cluster is given to run."""
-    words = ["python", "-m", "sweeps.jobs.driver", "--id", job_id, "--attempt", attempt]
-    words += ["--storage", storage, "--config", CONFIGURATION]
-    if workers is not None:
-        words += ["--workers", str(workers)]
-    words += ["--import-path", *package.import_path]
-    return shlex.join(words)
-
-
 def fingerprint(settings: SweepConfig) -> str:
     """The same for the configurations of which one may go on with what the other began."""
     kept = {key: value for key, value in settings.resolved().items() if key not in _MAY_CHANGE}
@@ -130,17 +114,10 @@ def fingerprint(settings: SweepConfig) -> str:
 class _Sending:
     """One configuration, to be sent or found."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        settings: SweepConfig,
-        workers: int | None,
-        entrypoint: Entrypoint,
-    ) -> None:
+    def __init__(self, cluster: Cluster, settings: SweepConfig, workers: int | None) -> None:
         self._cluster = cluster
         self._settings = settings
         self._workers = workers
-        self._entrypoint = entrypoint
         self.fingerprint = fingerprint(settings)
 
     def answered_by(self, job: Job | None, storage: str | None) -> Submitted | None:
@@ -187,7 +164,9 @@ class _Sending:
         settings = self._settings
         return self._cluster.submit(
             {
-                "entrypoint": self._entrypoint(job_id, name, storage, package, self._workers),
+                "entrypoint": entrypoint(
+                    job_id, name, storage, CONFIGURATION, package.import_path, self._workers
+                ),
                 "submission_id": name,
                 "metadata": metadata(
                     job_id, storage, settings.name, self.fingerprint, settings.trials
@@ -207,14 +186,9 @@ def _earlier(cluster: Cluster, job_id: str) -> Job | None:
 
 def _checked_storage(storage: str, cluster: Cluster, note: Callable[[str], None]) -> str:
     """Its address in full. That we don't reach it is no reason for the cluster not to."""
-    from sweeps.jobs.store import StorageUriError, checked_uri
-
+    uri = checked_uri(storage)
     try:
-        uri = checked_uri(storage)
-    except StorageUriError as error:
-        raise JobError(str(error)) from None
-    try:
-        opened(uri)
+        Store(uri)
     except StorageError as error:
         note(f"{error}: from here, that is; the job may reach it, 'tracerank fetch' here won't")
     if "://" not in uri and not cluster.address.loopback:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 from sweeps.jobs.client import Cluster
 from sweeps.jobs.errors import UnreachableError
 from sweeps.jobs.job import Job
+from sweeps.jobs.layout import PROGRESS
 
 PATIENCE_SECONDS = 300.0
 """How long a cluster that answered once may be silent: a dashboard that is started anew, say."""
@@ -20,11 +20,10 @@ _Answer = TypeVar("_Answer")
 
 
 class Patience:
-    """Asks a cluster that may be silent for ``seconds``; ``note`` is told of it once."""
+    """Asks a cluster that may be silent for a while; ``note`` is told of it once."""
 
-    def __init__(self, note: Callable[[str], None], seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
-        self._seconds = seconds
         self._since: float | None = None
 
     def ask(self, question: Callable[[], _Answer]) -> _Answer | None:
@@ -48,8 +47,8 @@ class Patience:
         now = time.monotonic()
         if self._since is None:
             self._since = now
-            self._note(f"{error}; trying again for {self._seconds:.0f} s")
-        elif now - self._since > self._seconds:
+            self._note(f"{error}; trying again for {PATIENCE_SECONDS:.0f} s")
+        elif now - self._since > PATIENCE_SECONDS:
             raise error
 
 
@@ -60,15 +59,14 @@ def wait(
     *,
     timeout: float | None = None,
     show: Callable[[Job], None] = lambda job: None,
-    patience: float = PATIENCE_SECONDS,
 ) -> Job:
     """The job once it has ended, or as it is after ``timeout`` seconds.
 
     Raises JobNotFoundError if it is deleted meanwhile, UnreachableError if the cluster is silent
-    for ``patience`` seconds.
+    for PATIENCE_SECONDS.
     """
     until = None if timeout is None else time.monotonic() + timeout
-    asking = Patience(note, patience)
+    asking = Patience(note)
     pause = _SHORTEST
     while True:
         show(job)
@@ -115,11 +113,9 @@ class ProgressReader:
         while failures < 3:
             try:
                 store = store or Store(self._storage).under(self._id)
-                told = json.loads(store.read("progress.json"))
-                self._told = told if isinstance(told, dict) else None
+                # Nothing before its driver has begun.
+                self._told = store.told(PROGRESS) or self._told
                 failures = 0
-            except FileNotFoundError:
-                pass  # its driver hasn't begun
             # Whatever a storage that isn't ours raises: there is no progress to show, then.
             except Exception:
                 failures += 1

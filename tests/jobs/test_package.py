@@ -189,8 +189,10 @@ def test_no_folder_and_no_package_of_ours_twice(tmp_path: Path) -> None:
 def test_too_large_a_package_is_refused_with_the_largest(tmp_path: Path) -> None:
     for number in range(7):
         make(tmp_path, f"part{number}.txt", data=b"x" * 100_000 * (number + 1))
-    with pytest.raises(JobError) as caught:
-        pack("", [tmp_path], most=2_000_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sweeps.jobs.package.MOST_BYTES", 2_000_000)
+        with pytest.raises(JobError) as caught:
+            pack("", [tmp_path])
     text = str(caught.value)
     assert [f"part{number}.txt" in text for number in range(7)] == [False] * 2 + [True] * 5
     assert "683.6 KiB" in text

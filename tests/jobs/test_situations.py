@@ -35,7 +35,6 @@ from sweeps.jobs.client import Cluster
 from sweeps.jobs.credentials import Token
 from sweeps.jobs.errors import JobError, UnreachableError
 from sweeps.jobs.job import Job, metadata
-from sweeps.jobs.package import Package
 from sweeps.jobs.submit import Submitted, submit
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("alone")]
@@ -52,26 +51,33 @@ def cluster_of(head: Head) -> Cluster:
     return Cluster(Address(head.address, "a test"), Token(TOKEN, "a test"))
 
 
-def running(shell: str) -> Callable[[str, str, str, Package, int | None], str]:
-    """An entrypoint in place of the driver's; it may name the attempt and the storage."""
+@contextlib.contextmanager
+def running(shell: str) -> Iterator[None]:
+    """Jobs that are sent run this, not the driver; it may name the attempt and the storage."""
 
-    def entrypoint(
-        job_id: str, attempt: str, storage: str, package: Package, workers: int | None
-    ) -> str:
+    def entrypoint(job_id: str, attempt: str, storage: str, *others: object) -> str:
         return shell.replace("ATTEMPT", attempt).replace("FOLDER", f"{storage}/{job_id}")
 
-    return entrypoint
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sweeps.jobs.submit.entrypoint", entrypoint)
+        yield
 
 
 def send(
     head: Head, folder: Path, job_id: str, shell: str, storage: str | None = None, **more: Any
+) -> Submitted:
+    with running(shell):
+        return send_as_it_is(head, folder, job_id, storage, **more)
+
+
+def send_as_it_is(
+    head: Head, folder: Path, job_id: str, storage: str | None = None, **more: Any
 ) -> Submitted:
     return submit(
         cluster_of(head),
         write_config(folder / "sweep.yaml"),
         job_id=job_id,
         storage=storage or str(folder / "store"),
-        entrypoint=running(shell),
         **more,
     )
 
@@ -362,8 +368,8 @@ def test_an_id_of_anothers(at_head: Known, alone: Path) -> None:
 
 
 def test_two_at_once_are_one_job(at_head: Known, alone: Path) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda _: send(at_head.head, alone, "pair", "sleep 600"), range(2)))
+    with running("sleep 600"), ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: send_as_it_is(at_head.head, alone, "pair"), range(2)))
     assert [one.job.submission_id for one in both] == ["pair", "pair"]
     assert sorted(one.sent for one in both) == [False, True]
     cluster_of(at_head.head).stop(both[0].job)
@@ -477,7 +483,7 @@ def test_waiting_over_a_silence(
         falling.join()
         assert_told(result, 0, "trying again", "answers again", "SUCCEEDED")
         proxy.refusing = True
-        monkeypatch.setattr(watch.Patience.__init__, "__defaults__", (0.2,))
+        monkeypatch.setattr(watch, "PATIENCE_SECONDS", 0.2)
         assert_told(invoke("wait", "patient", "--address", proxy.address), 5, "was cut")
 
 
