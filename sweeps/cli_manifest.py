@@ -34,6 +34,9 @@ _OPTIONS = {
 }
 
 
+_OF_SENDING = {"waits": "--wait", "include": "--include", "exclude": "--exclude"}
+
+
 def for_a_manifest(command: _Command) -> _Command:
     """Adds ``--manifest`` and the options that belong to it.
 
@@ -49,6 +52,9 @@ def for_a_manifest(command: _Command) -> _Command:
             raise click.UsageError(f"{flag} belongs to --manifest FILE, which isn't given")
         if manifest_file is not None and "image" not in said:
             raise click.UsageError("--manifest needs --image, in which tracerank is installed")
+        for name, flag in _OF_SENDING.items():
+            if manifest_file is not None and kwargs.get(name):
+                raise click.UsageError(f"{flag} has no use with --manifest, which sends nothing")
         return command(*args, manifest_file=manifest_file, manifest_options=said, **kwargs)
 
     for name, (flag, kind, words) in reversed(_OPTIONS.items()):

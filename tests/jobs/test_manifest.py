@@ -303,3 +303,12 @@ def test_what_the_command_needs(
     assert done.exit_code == 2
     assert said in done.stderr
     assert not (tmp_path / "job").exists()
+
+
+def test_what_is_of_no_use_with_it(tmp_path: Path, settings: SweepConfig) -> None:
+    (tmp_path / "sweep.yaml").write_text(settings.dump())
+    words = ["--storage", "s3://b/runs", "--image", "r/t:1", "--manifest", "-"]
+    for more in (["--wait"], ["--include", "*.csv"], ["--exclude", "*.csv"]):
+        done = CliRunner().invoke(main, ["submit", str(tmp_path / "sweep.yaml"), *words, *more])
+        assert done.exit_code == 2
+        assert f"{more[0]} has no use with --manifest" in done.stderr
