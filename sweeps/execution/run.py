@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from sweeps.conductor import Conductor
     from sweeps.execution.sharing import Sharing
 
-_NODE_LOST = ("node has died", "node died", "preempted", "node was terminated")
+_NODE_LOST = (
+    *("node has died", "node died", "preempted", "node was terminated"),
+    # Ray knows that a process has died within a second, and of a node only much later.
+    "The actor is temporarily unavailable",
+)
 
 ACTOR_START_SECONDS = 60.0
 """How long the others wait for an actor that is being started."""
