@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from sweeps.jobs.store import StorageError, Store
-from sweeps.run_directory import DAMAGE, RunDirectoryError
+from sweeps.run_directory import RunDirectoryError
 
 BEAT_SECONDS = 4.0
 """Between two signs of life."""
@@ -33,7 +33,8 @@ class Lease:
     """The right to write a sweep's run directory in ``store``, held from now to `release`.
 
     Waits for a silent driver to be taken for dead; ``waiting`` is told so. Raises RunDirectoryError
-    if another driver is alive, and StorageError where the storage can't be reached.
+    if another driver is alive, and StorageError where the storage can't be reached. A write to
+    ``store`` must not take longer than others wait: a late one would undo the next driver's.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Lease:
         self._silent = silent_seconds
         self._holder = secrets.token_hex(8)
         self._beats = 0
-        found = self._read()
+        found = self._store.told(FILE)
         if found is not None:
             waiting(
                 "a driver of this sweep ended without a word, or still works: waiting "
@@ -64,7 +65,7 @@ class Lease:
         now = time.monotonic()
         if now - self._last < min(BEAT_SECONDS, self._silent / 5):
             return
-        found = self._read()
+        found = self._store.told(FILE)
         if found is None or found.get("holder") != self._holder:
             raise LostError("another driver has taken this sweep over")
         self._beat()
@@ -74,9 +75,17 @@ class Lease:
         """Whether no other driver can have taken the sweep over by now."""
         return time.monotonic() - self._last < self._silent / 2
 
+    def require(self) -> None:
+        """Before anything is written: raises StorageError if it isn't ``held``."""
+        if not self.held:
+            raise StorageError(
+                f"storage {self._store.uri} was out of reach for so long that another driver may "
+                "have taken this sweep over"
+            )
+
     def release(self) -> None:
         """Let the next driver begin at once."""
-        found = self._read()
+        found = self._store.told(FILE)
         if found is not None and found.get("holder") == self._holder:
             self._store.remove(FILE)
 
@@ -91,7 +100,7 @@ class Lease:
         until = time.monotonic() + self._silent
         while time.monotonic() < until:
             time.sleep(min(1.0, self._silent / 10))
-            now = self._read()
+            now = self._store.told(FILE)
             if now is None:
                 return
             if now != found:
@@ -99,13 +108,3 @@ class Lease:
                     f"{self._store.uri}: another driver works on this sweep; wait for it, or stop "
                     "it first"
                 )
-
-    def _read(self) -> dict[str, object] | None:
-        try:
-            return dict(json.loads(self._store.read(FILE)))
-        except FileNotFoundError:
-            return None
-        except StorageError:
-            raise
-        except DAMAGE:
-            return {}

@@ -9,6 +9,7 @@ them (environment, configuration files, its role), never from the URI: that is s
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from trace_core.durable import write_atomically
 
 CONNECT_SECONDS = 5.0
 """How long an object store may take to answer at all."""
+
+TRIES = 3
+"""How often S3 is asked that is silent, for 3 s each or 10 for a write, or has too much to do."""
 
 _OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss", "memory")
 _S3_OPTIONS = ("scheme", "region", "endpoint_override")
@@ -38,14 +42,15 @@ class Store:
     """The files under ``uri``: a path, or a URI such as ``s3://bucket/folder``.
 
     Raises StorageUriError for what is no storage's address, or holds a secret, and StorageError
-    where it can't be reached; so does every method.
+    where it can't be reached; so does every method. With one of ``tries`` whatever is asked of S3
+    is over soon.
     """
 
-    def __init__(self, uri: str | Path) -> None:
+    def __init__(self, uri: str | Path, tries: int = TRIES) -> None:
         self.uri = checked_uri(str(uri))
         self._scheme = urlsplit(self.uri).scheme if "://" in self.uri else ""
         with self._reached():
-            self._system, self._root = _opened(self.uri)
+            self._system, self._root = _opened(self.uri, tries)
 
     def under(self, name: str) -> Store:
         """The files in a folder of it."""
@@ -75,6 +80,15 @@ class Store:
         """The content of a file. Raises FileNotFoundError if there is none of that name."""
         with self._reached(), self._system.open_input_file(self._path(name)) as file:
             return bytes(file.read())
+
+    def told(self, name: str) -> dict[str, Any] | None:
+        """What a JSON file holds: nothing if it is damaged, and None if there is none."""
+        try:
+            return dict(json.loads(self.read(name)))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, RecursionError):
+            return {}
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""
@@ -178,7 +192,7 @@ def _joined(uri: str, name: str) -> str:
     return f"{path.rstrip('/')}/{name}{mark}{query}"
 
 
-def _opened(uri: str) -> tuple[Any, str]:
+def _opened(uri: str, tries: int) -> tuple[Any, str]:
     """The file system of an address, and the path in it."""
     from pyarrow import fs
 
@@ -199,6 +213,7 @@ def _opened(uri: str) -> tuple[Any, str]:
             scheme=options.get("scheme", "https"),
             endpoint_override=endpoint,
             connect_timeout=CONNECT_SECONDS,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=tries),
             # One request for a small file, in place of the three of an upload in parts.
             allow_delayed_open=True,
         ), path

@@ -114,7 +114,8 @@ class ProgressReader:
         store = None
         while failures < 3:
             try:
-                store = store or Store(self._storage).under(self._id)
+                # Python's end waits for what was asked; and we ask again anyway.
+                store = store or Store(self._storage, tries=1).under(self._id)
                 told = json.loads(store.read("progress.json"))
                 self._told = told if isinstance(told, dict) else None
                 failures = 0
