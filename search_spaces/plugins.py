@@ -52,9 +52,11 @@ def load_object(path: str, where: str, expected: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         # Importing runs the user's code, which may raise anything.
+        missing = isinstance(error, ModuleNotFoundError)
+        hint = "; if it is in another folder, put that on PYTHONPATH" if missing else ""
         raise SpaceError(
             f"{where}: cannot import module {module_name} of {path}: "
-            f"{type(error).__name__}: {error}; expected {expected}"
+            f"{type(error).__name__}: {error}; expected {expected}{hint}"
         ) from error
     found = getattr(module, attribute, None)
     if found is None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.air._internal import usage
+from ray.tune.execution import class_cache
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
     from sweeps.conductor import Conductor
     from sweeps.execution.sharing import Sharing
 
-_NODE_LOST = ("node has died", "node died", "preempted", "node was terminated")
+_NODE_LOST = (
+    *("node has died", "node died", "preempted", "node was terminated"),
+    # Ray knows that a process has died within a second, and of a node only much later.
+    "The actor is temporarily unavailable",
+)
 
 ACTOR_START_SECONDS = 60.0
 """How long the others wait for an actor that is being started."""
@@ -261,6 +266,9 @@ def train_all(
         # wandb to tell them from ours: a second, where they are installed.
         replaced(usage, "tag_callbacks", lambda callbacks: False),
         replaced(TuneController, "_update_trial_queue", _ask_once),
+        # The credentials of the driver's storage among them: its actors would have them, on every
+        # node, and Ray tells whoever may look at an actor what it was given.
+        replaced(class_cache, "ENV_VARS_TO_PROPAGATE", frozenset()),
     ):
         tune.run(
             TuneTraining,

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -75,12 +75,12 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
 
 
 @contextlib.contextmanager
-def replaced(module: ModuleType | type, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """A function of a module or a class replaced for a while; where there is none of that name,
+def replaced(module: ModuleType | type, name: str, value: Any) -> Iterator[None]:
+    """Something of a module or a class replaced for a while; where there is none of that name,
     there is one now.
     """
     usual = getattr(module, name, None)
-    setattr(module, name, function)
+    setattr(module, name, value)
     try:
         yield
     finally:

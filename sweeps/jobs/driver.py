@@ -29,7 +29,7 @@ from sweeps.exit_codes import DONE, FAILED, STOPPED, UNREACHABLE, USAGE
 from sweeps.jobs.layout import PROGRESS, STOP
 from sweeps.jobs.lease import Lease, LostError
 from sweeps.jobs.mirror import Mirror, pull
-from sweeps.jobs.store import StorageError, StorageUriError, Store
+from sweeps.jobs.store import StorageUriError, Store
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 
 if TYPE_CHECKING:
@@ -108,39 +108,42 @@ def _drive(given: argparse.Namespace) -> int:
     store = Store(given.storage).under(given.id)
     import_path = [str(_ROOT / folder) for folder in given.import_path]
     sys.path[:0] = import_path
-    lease = Lease(store, _say)
+    lease = Lease(Store(given.storage, tries=1).under(given.id), _say)
     with tempfile.TemporaryDirectory(prefix="tracerank-") as scratch:
         run = RunDirectory(Path(scratch) / given.id)
-        _pull(store, run)
         keeper = Keeper(run, store, lease, given.id, given.attempt)
         with keeper.keeping():
-            code = _sweep(given, run, import_path, keeper)
-        if keeper.lost:
-            return _told(
-                f"{keeper.lost}: this one ends, and has written nothing since", UNREACHABLE
-            )
-    return code
-
-
-def _pull(store: Store, run: RunDirectory) -> None:
-    """What an earlier driver left, if there is anything."""
-    with contextlib.suppress(FileNotFoundError):
-        pull(store, run.path)
+            try:
+                return _sweep(given, run, import_path, keeper)
+            except RunDirectoryError as error:
+                # The folder here is gone by the time that this is read.
+                told = str(error).replace(str(run.path), store.uri)
+                raise RunDirectoryError(told) from None
 
 
 def _configured(given: argparse.Namespace, run: RunDirectory) -> SweepConfig:
     """The configuration of the sweep in ``run``, which is made if there is none; a job that goes on
     with one may ask for more trials, and for other resources and limits.
+
+    Raises RunDirectoryError if it asks for another sweep than there is: the cluster that knew what
+    the id stands for may be gone.
     """
     from sweeps.api import resolve
+    from sweeps.selection import read_trials
     from sweeps.sweep import create
     from trace_core.durable import write_atomically
 
     settings, _ = resolve(_ROOT / given.config)
     if not run.configuration.exists():
         create(settings, run.path, [])
-    else:
-        write_atomically(run.configuration, settings.dump().encode())
+        return settings
+    there = len(read_trials(run, settings))
+    if there > settings.trials:
+        raise RunDirectoryError(
+            f"{given.id}: got {settings.trials} trials, and {there} are stored: it can be "
+            "extended, not cut; give more --trials, or another --id"
+        )
+    write_atomically(run.configuration, settings.dump().encode())
     return settings
 
 
@@ -180,22 +183,25 @@ def _show(sweep: Sweep) -> None:
 
 
 class Keeper:
-    """Keeps the storage up to date while the sweep goes on, in threads of its own."""
+    """Keeps the storage up to date while the sweep goes on, in threads of its own; for the main
+    thread.
+    """
 
     def __init__(
         self, run: RunDirectory, store: Store, lease: Lease, job: str, attempt: str
     ) -> None:
         self._store, self._lease = store, lease
         self._attempt = attempt
-        self._mirror = Mirror(run.path, store) if run.path.exists() else None
+        self._mirror: Mirror | None = None
         self._run = run
         self._told = {"id": job, "attempt": attempt}
         self._progress: Progress | None = None
         self._shown: dict[str, object] = {}
         self._over = threading.Event()
+        self._patience = PATIENCE_SECONDS
         self._finished = False
         self._silent = False
-        self.lost = ""
+        self._lost = ""
 
     def progressed(self, progress: Progress) -> None:
         """What to tell of the sweep from now on; called very often."""
@@ -203,37 +209,62 @@ class Keeper:
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keeps it meanwhile, and brings it up to the end."""
-        threads = [
+        """First brings what an earlier driver left, if there is anything; keeps it meanwhile, and
+        brings the storage up to the end.
+
+        Raises LostError if another driver has taken the sweep over.
+        """
+        beating, keeping = (
             threading.Thread(target=target, daemon=True) for target in (self._beat, self._keep)
-        ]
-        for thread in threads:
-            thread.start()
+        )
+        beating.start()
         try:
+            self._pull()
+            keeping.start()
             yield
         finally:
+            # Asked to end from here on, that is what we do; but don't wait for the storage.
+            signal.signal(signal.SIGTERM, self._hurry)
             self._over.set()
-            threads[1].join()
+            if keeping.ident is not None:
+                keeping.join()
             try:
                 self._finish()
             finally:
-                threads[0].join()
+                self._finished = True
+                beating.join()
+            if self._lost:
+                raise LostError(f"{self._lost}: this one ends, and has written nothing since")
+            # Else the next driver waits a while.
+            with contextlib.suppress(OSError):
+                self._lease.release()
+
+    def _hurry(self, number: int, frame: FrameType | None) -> None:
+        self._patience = 0.0
+
+    def _pull(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            pull(self._store, self._run.path)
+            self._mirror = self._mirrored()
+
+    def _mirrored(self) -> Mirror:
+        return Mirror(self._run.path, self._store, self._lease.require)
 
     def _beat(self) -> None:
         """Until the last file is written."""
-        while not (self._over.is_set() and self._finished) and not self.lost:
+        while not self._finished and not self._lost:
             try:
                 self._lease.beat()
             except LostError as error:
-                self.lost = str(error)
+                self._lost = str(error)
                 os.kill(os.getpid(), signal.SIGTERM)
-            except StorageError:
+            except OSError:
                 pass  # the mirror tells of it
             time.sleep(0.5)
 
     def _keep(self) -> None:
         wait = MIRROR_SECONDS
-        while not self._over.wait(wait) and not self.lost:
+        while not self._over.wait(wait) and not self._lost:
             busy = time.thread_time()
             try:
                 self._push()
@@ -242,39 +273,36 @@ class Keeper:
                 if self._silent:
                     _say("the storage answers again")
                 self._silent = False
-            except StorageError as error:
+            except OSError as error:
                 if not self._silent:
                     _say(f"{error}; the sweep goes on, and tries again")
                 self._silent = True
             wait = max(MIRROR_SECONDS, (time.thread_time() - busy) / SHARE)
 
     def _push(self) -> None:
-        if self._mirror is None and self._run.configuration.exists():
-            self._mirror = Mirror(self._run.path, self._store)
         # After a silence that others may have taken for our end, a beat has to tell first.
-        if self._mirror is not None and self._lease.held:
+        self._lease.require()
+        if self._mirror is None and self._run.configuration.exists():
+            self._mirror = self._mirrored()
+        if self._mirror is not None:
             self._mirror.push()
 
     def _finish(self) -> None:
-        until = time.monotonic() + PATIENCE_SECONDS
-        try:
-            while not self.lost:
-                try:
-                    if not self._lease.held:
-                        raise StorageError(f"storage {self._store.uri} cannot be reached")
-                    self._push()
-                    if self._mirror is not None:
-                        self._mirror.close()
-                    self._tell("ended")
-                    self._store.remove(STOP)
-                    self._lease.release()
-                    return
-                except StorageError:
-                    if time.monotonic() > until:
-                        raise
-                    time.sleep(MIRROR_SECONDS)
-        finally:
-            self._finished = True
+        begun = time.monotonic()
+        while not self._lost:
+            try:
+                self._push()
+                if self._mirror is not None:
+                    self._mirror.close()
+                self._tell("ended")
+                self._store.remove(STOP)
+                return
+            except OSError:
+                if not self._run.configuration.exists():
+                    return  # there is nothing to lose
+                if time.monotonic() - begun >= self._patience:
+                    raise
+                time.sleep(MIRROR_SECONDS)
 
     def _tell(self, state: str) -> None:
         told: dict[str, object] = {**self._told, "state": state}
@@ -283,7 +311,10 @@ class Keeper:
             for name in ("target", "done", "failed", "pruned", "replayed", "trained", "running"):
                 told[name] = getattr(progress, name)
             told["best"] = progress.best
+        if state == "ended":
+            told["running"] = 0
         if told != self._shown:
+            self._lease.require()
             self._store.write(PROGRESS, json.dumps(told | {"time": time.time()}).encode())
             self._shown = told
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from sweeps.jobs.layout import DRIVER
-from sweeps.jobs.store import Store
+from sweeps.jobs.store import StorageError, Store
 from sweeps.run_directory import RunDirectoryError
 
 BEAT_SECONDS = 4.0
@@ -32,7 +32,8 @@ class Lease:
     """The right to write a sweep's run directory in ``store``, held from now to `release`.
 
     Waits for a silent driver to be taken for dead; ``waiting`` is told so. Raises RunDirectoryError
-    if another driver is alive, and StorageError where the storage can't be reached.
+    if another driver is alive, and StorageError where the storage can't be reached. A write to
+    ``store`` must not take longer than others wait: a late one would undo the next driver's.
     """
 
     def __init__(
@@ -72,6 +73,14 @@ class Lease:
     def held(self) -> bool:
         """Whether no other driver can have taken the sweep over by now."""
         return time.monotonic() - self._last < self._silent / 2
+
+    def require(self) -> None:
+        """Before anything is written: raises StorageError if it isn't ``held``."""
+        if not self.held:
+            raise StorageError(
+                f"storage {self._store.uri} was out of reach for so long that another driver may "
+                "have taken this sweep over"
+            )
 
     def release(self) -> None:
         """Let the next driver begin at once."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sweeps.jobs.layout import CONTROL
 from sweeps.jobs.store import Store
-from sweeps.run_directory import RunDirectory
+from sweeps.run_directory import RunDirectory, RunDirectoryError
 from trace_core.durable import write_atomically
 
 SEGMENTS = "study.journal.d"
@@ -41,12 +41,16 @@ class Mirror:
     and one thread.
 
     Made from a folder that was just pulled, or is new. Raises StorageError where the store can't be
-    reached: the next push goes on from there.
+    reached, and what ``permit`` raises, which is called before each write: the next push goes on
+    from there.
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(
+        self, folder: Path, store: Store, permit: Callable[[], None] = lambda: None
+    ) -> None:
         self._folder = folder
         self._store = store
+        self._permit = permit
         self._journal = RunDirectory(folder).journal
         there = store.files()
         self._pushed = {
@@ -69,14 +73,14 @@ class Mirror:
                     if sent:
                         self._pushed[name] = here[name]
             gone = [name for name in self._pushed if name not in here]
-            for name, _ in zip(gone, pool.map(self._store.remove, gone), strict=True):
+            for name, _ in zip(gone, pool.map(self._remove, gone), strict=True):
                 del self._pushed[name]
         if journal:
             if written == 0 or len(self._segments) >= MOST_SEGMENTS:
                 self._put_together()
             else:
                 name = f"{SEGMENTS}/{written:016d}"
-                self._store.write(name, journal)
+                self._write(name, journal)
                 self._segments.append(name)
                 self._written = written + len(journal)
 
@@ -96,9 +100,17 @@ class Mirror:
             # A training that ended while the folder was being listed.
             trace = f"{name.removesuffix('.json')}.npz"
             if trace not in self._pushed and (self._folder / trace).exists():
-                self._store.write(trace, (self._folder / trace).read_bytes())
-        self._store.write(name, data)
+                self._write(trace, (self._folder / trace).read_bytes())
+        self._write(name, data)
         return True
+
+    def _write(self, name: str, data: bytes) -> None:
+        self._permit()
+        self._store.write(name, data)
+
+    def _remove(self, name: str) -> None:
+        self._permit()
+        self._store.remove(name)
 
     def _appended(self) -> bytes:
         """The whole lines of the journal that the copy doesn't have."""
@@ -114,10 +126,10 @@ class Mirror:
         """Write the journal as one object, and remove those that it was in."""
         self._written = 0
         whole = self._appended()
-        self._store.write(_JOURNAL, whole)
+        self._write(_JOURNAL, whole)
         self._written = len(whole)
         while self._segments:
-            self._store.remove(self._segments[-1])
+            self._remove(self._segments[-1])
             self._segments.pop()
 
     def _scan(self) -> Iterator[tuple[str, _Signature]]:
@@ -147,16 +159,21 @@ def pull(
     bytes that were copied, the study's journal not counted.
 
     ``on_progress`` is called with the bytes that were copied and those there are to copy. Raises
-    FileNotFoundError if the store holds no run directory, StorageError where it can't be reached,
-    and OSError where it can't be written.
+    FileNotFoundError if the store holds no run directory, RunDirectoryError if it lacks a part,
+    StorageError where it can't be reached, and OSError where it can't be written.
     """
     for attempt in range(_ATTEMPTS):
         try:
             return _pull(store, path, on_progress)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             # Its driver put the journal together, or a training ended, while we read.
-            if attempt == _ATTEMPTS - 1 or not store.exists("sweep.yaml"):
+            if not store.exists("sweep.yaml"):
                 raise
+            if attempt == _ATTEMPTS - 1:
+                raise RunDirectoryError(
+                    f"{store.uri}: the run directory there is damaged ({error}); put an undamaged "
+                    "copy in its place, or give another id"
+                ) from None
     raise AssertionError
 
 
@@ -177,7 +194,13 @@ def _pull(store: Store, path: Path, on_progress: Callable[[int, int], None]) -> 
     done = 0
 
     def copy(name: str) -> None:
-        write_atomically(path / name, store.read(name), durably=False)
+        try:
+            data = store.read(name)
+        except FileNotFoundError:
+            if name.startswith("checkpoints/"):
+                return  # its training ended meanwhile
+            raise
+        write_atomically(path / name, data, durably=False)
 
     with ThreadPoolExecutor(TRANSFERS) as pool:
         # The configuration last: what lacks it is no run directory yet.
@@ -185,6 +208,10 @@ def _pull(store: Store, path: Path, on_progress: Callable[[int, int], None]) -> 
             for name, _ in zip(some, pool.map(copy, some), strict=True):
                 done += wanted[name]
                 on_progress(done, total)
+    for file in (path / "checkpoints").glob("*"):
+        # Of trainings that have ended since the last time; these are most of what there is.
+        if f"checkpoints/{file.name}" not in there:
+            file.unlink()
     return done
 
 
@@ -205,7 +232,7 @@ def _pull_journal(store: Store, path: Path) -> None:
         begins, more = int(name.rpartition("/")[2]), store.read(name)
         if begins > len(data):
             # Objects between were put together after we listed them.
-            raise FileNotFoundError(f"{store.uri}: the journal lacks what precedes {name}")
+            raise FileNotFoundError(f"the journal lacks what precedes {name}")
         # What a driver that was killed left of those it had put together is in the whole.
         if begins + len(more) > len(data):
             data[begins:] = more

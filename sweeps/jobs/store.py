@@ -23,6 +23,9 @@ from trace_core.durable import write_atomically
 CONNECT_SECONDS = 5.0
 """How long an object store may take to answer at all."""
 
+TRIES = 3
+"""How often S3 is asked that is silent, for 3 s each or 10 for a write, or has too much to do."""
+
 _OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss", "memory")
 _S3_OPTIONS = ("scheme", "region", "endpoint_override")
 _SECRET = re.compile("key|secret|token|password|credential|sig", re.IGNORECASE)
@@ -40,14 +43,15 @@ class Store:
     """The files under ``uri``: a path, or a URI such as ``s3://bucket/folder``.
 
     Raises StorageUriError for what is no storage's address, or holds a secret, and StorageError
-    where it can't be reached; so does every method.
+    where it can't be reached; so does every method. With one of ``tries`` whatever is asked of S3
+    is over soon.
     """
 
-    def __init__(self, uri: str | Path) -> None:
+    def __init__(self, uri: str | Path, tries: int = TRIES) -> None:
         self.uri = checked_uri(str(uri))
         self._scheme = urlsplit(self.uri).scheme if "://" in self.uri else ""
         with self._reached():
-            self._system, self._root = _opened(self.uri)
+            self._system, self._root = _opened(self.uri, tries)
 
     def under(self, name: str) -> Store:
         """The files in a folder of it."""
@@ -190,7 +194,7 @@ def _joined(uri: str, name: str) -> str:
     return f"{path.rstrip('/')}/{name}{mark}{query}"
 
 
-def _opened(uri: str) -> tuple[Any, str]:
+def _opened(uri: str, tries: int) -> tuple[Any, str]:
     """The file system of an address, and the path in it."""
     from pyarrow import fs
 
@@ -211,6 +215,7 @@ def _opened(uri: str) -> tuple[Any, str]:
             scheme=options.get("scheme", "https"),
             endpoint_override=endpoint,
             connect_timeout=CONNECT_SECONDS,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=tries),
             # One request for a small file, in place of the three of an upload in parts.
             allow_delayed_open=True,
         ), path

@@ -112,7 +112,8 @@ class ProgressReader:
         store = None
         while failures < 3:
             try:
-                store = store or Store(self._storage).under(self._id)
+                # Python's end waits for what was asked; and we ask again anyway.
+                store = store or Store(self._storage, tries=1).under(self._id)
                 # Nothing before its driver has begun.
                 self._told = store.told(PROGRESS) or self._told
                 failures = 0

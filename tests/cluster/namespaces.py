@@ -219,10 +219,8 @@ class Node(Machine):
     @property
     def running(self) -> bool:
         """Whether ``ray start`` goes on there; it ends by itself when it lost its head."""
-        return any("ray.scripts" in title and "unshare" not in title for title in self._titles())
-
-    def _titles(self) -> Iterable[str]:
-        return self.pids.values()
+        program = f"{sys.executable} -m ray.scripts"
+        return any(title.startswith(program) for title in self.pids.values())
 
     def kill(self) -> None:
         """SIGKILL to every process of it at once, as when the power fails; what it wrote is lost.

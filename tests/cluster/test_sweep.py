@@ -132,8 +132,11 @@ def test_a_cluster_that_shares_nothing_ranks_as_one_machine_does(
     here = alone(SHORT, tmp_path / "here")
     pd.testing.assert_frame_equal(there.ranking, here.ranking)
     assert (there.path / "report" / "index.html").exists()
-    # No secret, neither ours nor the cluster's, is in what was stored.
+    # No secret, neither ours nor the cluster's, is in what was stored, or what Ray tells of it.
     secrets = [sweeping.cluster.token, *sweeping.cluster.credentials.values()]
+    actors = json.dumps(sweeping.cluster.get("/api/v0/actors?detail=true&limit=1000"))
+    assert "TuneTraining" in actors
+    assert not any(secret in actors for secret in secrets if len(secret) > 10)
     for path in there.path.rglob("*"):
         if path.is_file():
             data = path.read_bytes()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.jobs.lease import Lease, LostError
-from sweeps.jobs.store import Store
+from sweeps.jobs.store import StorageError, Store
 from sweeps.run_directory import RunDirectoryError
 
 SILENT = 1.0
@@ -57,6 +57,16 @@ def test_who_is_silent_is_taken_for_dead(tmp_path: Path) -> None:
     dead.release()
     time.sleep(SILENT / 4)
     second.beat()
+
+
+def test_who_may_have_lost_it_may_not_write(tmp_path: Path) -> None:
+    lease = Lease(Store(tmp_path), silent_seconds=SILENT)
+    lease.require()
+    time.sleep(SILENT * 0.6)
+    with pytest.raises(StorageError, match="another driver may"):
+        lease.require()
+    lease.beat()
+    lease.require()
 
 
 def test_a_damaged_sign_of_life_is_none(tmp_path: Path) -> None:

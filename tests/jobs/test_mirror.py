@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sweeps.jobs import mirror
 from sweeps.jobs.mirror import Mirror, pull
 from sweeps.jobs.store import StorageError, Store
+from sweeps.run_directory import RunDirectoryError
 
 
 class KilledError(Exception):
@@ -194,6 +195,68 @@ def test_a_silent_store_is_tried_again(tmp_path: Path) -> None:
     store.left = 1000
     copy.close()
     assert content(tmp_path / "store") == content(sweep.folder)
+
+
+def test_no_write_without_a_permit(tmp_path: Path) -> None:
+    left = [5]
+
+    def permit() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise StorageError("another driver may have it")
+
+    store = Store(tmp_path / "store")
+    sweep = Sweep(tmp_path / "run")
+    copy = Mirror(sweep.folder, store, permit)
+    for _ in range(4):
+        sweep.train()
+    with pytest.raises(StorageError, match="another driver"):
+        copy.push()
+    assert len(store.files()) <= 5
+    left[0] = 1000
+    copy.close()
+    assert content(tmp_path / "store") == content(sweep.folder)
+
+
+def test_a_journal_of_which_a_part_is_lost_is_not_begun_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    sweep = Sweep(tmp_path / "run")
+    copy = Mirror(sweep.folder, store)
+    for _ in range(3):
+        sweep.train()
+        copy.push()
+    store.write("study.journal", b"")
+    with pytest.raises(RunDirectoryError, match="damaged"):
+        pull(store, tmp_path / "pulled")
+
+
+def test_checkpoints_of_what_has_ended_are_let_go_of(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    sweep = Sweep(tmp_path / "run")
+    (sweep.folder / "checkpoints/some.pt").write_bytes(b"weights")
+    copy = Mirror(sweep.folder, store)
+    copy.push()
+    pull(store, tmp_path / "pulled")
+    assert (tmp_path / "pulled/checkpoints/some.pt").exists()
+    (sweep.folder / "checkpoints/some.pt").unlink()
+    sweep.train()
+    copy.push()
+    pull(store, tmp_path / "pulled")
+    assert not (tmp_path / "pulled/checkpoints/some.pt").exists()
+
+
+def test_a_checkpoint_that_vanishes_while_it_is_read(tmp_path: Path) -> None:
+    class Late(Store):
+        def read(self, name: str) -> bytes:
+            if name.startswith("checkpoints/"):
+                raise FileNotFoundError(name)
+            return super().read(name)
+
+    sweep = Sweep(tmp_path / "store")
+    sweep.train()
+    (sweep.folder / "checkpoints/some.pt").write_bytes(b"weights")
+    pull(Late(tmp_path / "store"), tmp_path / "pulled")
+    assert told(tmp_path / "pulled") == told(sweep.folder)
 
 
 def test_nothing_there(tmp_path: Path) -> None:

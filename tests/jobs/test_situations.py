@@ -541,8 +541,8 @@ def test_a_storage_out_of_reach_keeps_nobody(
             process = start(*command, "--address", address)
             assert process.communicate(timeout=60)[0] == "SUCCEEDED\n"
             assert process.returncode == 0
-            # What PyArrow has asked for already is waited for at the end.
-            assert time.monotonic() - begun < 40
+            # What PyArrow has asked for already is waited for at the end: 3 s.
+            assert time.monotonic() - begun < 20
 
 
 def test_fetch(at_head: Known, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,7 @@ def test_a_module_that_is_not_there() -> None:
     with pytest.raises(SpaceError) as caught:
         get_architecture("nowhere.models:build")
     assert "cannot import module nowhere.models of nowhere.models:build" in str(caught.value)
+    assert "put that on PYTHONPATH" in str(caught.value)
     assert "expected a function build(shape, **settings)" in str(caught.value)
 
 

@@ -141,6 +141,24 @@ def test_a_worker_lost_with_its_node_gives_its_trainings_back(tmp_path: Path) ->
     assert record.state == "FAILED"
 
 
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ("The actor died because its node has died. Node Id: 1f", True),
+        (
+            "The actor 68e7 is unavailable: The actor is temporarily unavailable: RpcError: RPC "
+            "error: Socket closed rpc_code: 14. The task may or may not have been executed on it.",
+            True,
+        ),
+        ("The actor died unexpectedly before finishing this task. exit_detail: SIGSEGV", False),
+    ],
+)
+def test_what_ray_says_of_a_lost_node(said: str, lost: bool) -> None:
+    from sweeps.execution.run import _node_lost
+
+    assert _node_lost(said) == lost
+
+
 def test_a_node_lost_after_the_record_was_stored_loses_nothing(tmp_path: Path) -> None:
     run, config = prepared(tmp_path / "run", trials=2, replicates=1)
     conducting = conductor(run, config)
