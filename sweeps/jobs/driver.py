@@ -1,8 +1,8 @@
 """The process that drives a sweep in a cluster: the entrypoint of the job.
 
-It works in a folder on its own disk, which is pulled from the storage if an earlier driver left a
-sweep there, and mirrored to it about once a second from then on. A client asks it to end by a file
-in the storage. Nothing but what is in the storage outlives it, and nothing else needs to.
+It works in a folder on its own disk. A `Keeper` fills it from the storage if an earlier driver left
+a sweep there, and keeps the storage up to date with it from then on. Nothing but what is in the
+storage outlives the driver, and nothing else needs to.
 
 Ends with the codes of the command line: 0 done, 1 failed, 2 a configuration or a run directory that
 can't be worked with (another driver works on it, say), 3 stopped, 5 the storage can't be reached or
@@ -12,39 +12,22 @@ another driver has taken the sweep over.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
 import signal
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from sweeps.exit_codes import DONE, FAILED, STOPPED, UNREACHABLE, USAGE
-from sweeps.jobs.layout import PROGRESS, STOP
-from sweeps.jobs.lease import Lease, LostError
-from sweeps.jobs.mirror import Mirror, pull
+from sweeps.jobs.keeper import Keeper, say
+from sweeps.jobs.lease import Lease
 from sweeps.jobs.store import StorageUriError, Store
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 
 if TYPE_CHECKING:
-    from sweeps.conductor import Progress
     from sweeps.config import SweepConfig
     from sweeps.handle import Sweep
-
-MIRROR_SECONDS = 1.0
-"""Between two pushes, and so most of what the loss of the driver takes of what had ended."""
-
-SHARE = 0.05
-"""Most of the time that goes into looking for what is to be pushed."""
-
-PATIENCE_SECONDS = 300.0
-"""How long a driver that is done tries to reach a storage that doesn't answer."""
 
 LOG_WIDTH = 120
 """Columns of the tables in the job's log."""
@@ -94,13 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _say(message: str) -> None:
-    """To the job's log."""
-    print(f"tracerank: {message}", file=sys.stderr, flush=True)
-
-
 def _told(message: str, code: int) -> int:
-    _say(message)
+    say(message)
     return code
 
 
@@ -108,7 +86,7 @@ def _drive(given: argparse.Namespace) -> int:
     store = Store(given.storage).under(given.id)
     import_path = [str(_ROOT / folder) for folder in given.import_path]
     sys.path[:0] = import_path
-    lease = Lease(Store(given.storage, tries=1).under(given.id), _say)
+    lease = Lease(Store(given.storage, tries=1).under(given.id), say)
     with tempfile.TemporaryDirectory(prefix="tracerank-") as scratch:
         run = RunDirectory(Path(scratch) / given.id)
         keeper = Keeper(run, store, lease, given.id, given.attempt)
@@ -180,153 +158,6 @@ def _show(sweep: Sweep) -> None:
     from sweeps.terminal import show_ranking
 
     show_ranking(Console(stderr=True, width=LOG_WIDTH), sweep.results().ranking)
-
-
-class Keeper:
-    """Keeps the storage up to date while the sweep goes on, in threads of its own; for the main
-    thread.
-    """
-
-    def __init__(
-        self, run: RunDirectory, store: Store, lease: Lease, job: str, attempt: str
-    ) -> None:
-        self._store, self._lease = store, lease
-        self._attempt = attempt
-        self._mirror: Mirror | None = None
-        self._run = run
-        self._told = {"id": job, "attempt": attempt}
-        self._progress: Progress | None = None
-        self._shown: dict[str, object] = {}
-        self._over = threading.Event()
-        self._patience = PATIENCE_SECONDS
-        self._finished = False
-        self._silent = False
-        self._lost = ""
-
-    def progressed(self, progress: Progress) -> None:
-        """What to tell of the sweep from now on; called very often."""
-        self._progress = progress
-
-    @contextlib.contextmanager
-    def keeping(self) -> Iterator[None]:
-        """First brings what an earlier driver left, if there is anything; keeps it meanwhile, and
-        brings the storage up to the end.
-
-        Raises LostError if another driver has taken the sweep over.
-        """
-        beating, keeping = (
-            threading.Thread(target=target, daemon=True) for target in (self._beat, self._keep)
-        )
-        beating.start()
-        try:
-            self._pull()
-            keeping.start()
-            yield
-        finally:
-            # Asked to end from here on, that is what we do; but don't wait for the storage.
-            signal.signal(signal.SIGTERM, self._hurry)
-            self._over.set()
-            if keeping.ident is not None:
-                keeping.join()
-            try:
-                self._finish()
-            finally:
-                self._finished = True
-                beating.join()
-            if self._lost:
-                raise LostError(f"{self._lost}: this one ends, and has written nothing since")
-            # Else the next driver waits a while.
-            with contextlib.suppress(OSError):
-                self._lease.release()
-
-    def _hurry(self, number: int, frame: FrameType | None) -> None:
-        self._patience = 0.0
-
-    def _pull(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            pull(self._store, self._run.path)
-            self._mirror = self._mirrored()
-
-    def _mirrored(self) -> Mirror:
-        return Mirror(self._run.path, self._store, self._lease.require)
-
-    def _beat(self) -> None:
-        """Until the last file is written."""
-        while not self._finished and not self._lost:
-            try:
-                self._lease.beat()
-            except LostError as error:
-                self._lost = str(error)
-                os.kill(os.getpid(), signal.SIGTERM)
-            except OSError:
-                pass  # the mirror tells of it
-            time.sleep(0.5)
-
-    def _keep(self) -> None:
-        wait = MIRROR_SECONDS
-        while not self._over.wait(wait) and not self._lost:
-            busy = time.thread_time()
-            try:
-                self._push()
-                self._tell("running" if self._progress else "starting")
-                self._stop_if_asked()
-                if self._silent:
-                    _say("the storage answers again")
-                self._silent = False
-            except OSError as error:
-                if not self._silent:
-                    _say(f"{error}; the sweep goes on, and tries again")
-                self._silent = True
-            wait = max(MIRROR_SECONDS, (time.thread_time() - busy) / SHARE)
-
-    def _push(self) -> None:
-        # After a silence that others may have taken for our end, a beat has to tell first.
-        self._lease.require()
-        if self._mirror is None and self._run.configuration.exists():
-            self._mirror = self._mirrored()
-        if self._mirror is not None:
-            self._mirror.push()
-
-    def _finish(self) -> None:
-        begun = time.monotonic()
-        while not self._lost:
-            try:
-                self._push()
-                if self._mirror is not None:
-                    self._mirror.close()
-                self._tell("ended")
-                self._store.remove(STOP)
-                return
-            except OSError:
-                if not self._run.configuration.exists():
-                    return  # there is nothing to lose
-                if time.monotonic() - begun >= self._patience:
-                    raise
-                time.sleep(MIRROR_SECONDS)
-
-    def _tell(self, state: str) -> None:
-        told: dict[str, object] = {**self._told, "state": state}
-        progress = self._progress
-        if progress is not None:
-            for name in ("target", "done", "failed", "pruned", "replayed", "trained", "running"):
-                told[name] = getattr(progress, name)
-            told["best"] = progress.best
-        if state == "ended":
-            told["running"] = 0
-        if told != self._shown:
-            self._lease.require()
-            self._store.write(PROGRESS, json.dumps(told | {"time": time.time()}).encode())
-            self._shown = told
-
-    def _stop_if_asked(self) -> None:
-        asked = self._store.told(STOP)
-        if asked is None:
-            return
-        if asked.get("attempt") == self._attempt:
-            _say("asked to stop")
-            os.kill(os.getpid(), signal.SIGTERM)
-        # Whatever it was for, it is done with.
-        self._store.remove(STOP)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ import yaml
 
 from sweeps.config import SweepConfig
 from sweeps.jobs import driver, lease, mirror
-from sweeps.jobs.driver import STOPPED, UNREACHABLE, USAGE, Keeper
+from sweeps.jobs import keeper as keeper_module
+from sweeps.jobs.driver import STOPPED, UNREACHABLE, USAGE
+from sweeps.jobs.keeper import Keeper
 from sweeps.jobs.lease import Lease, LostError
 from sweeps.jobs.store import StorageError, Store
 from sweeps.run_directory import RunDirectory
@@ -33,7 +35,7 @@ CONFIG: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Without waiting; the signal's handler is put back."""
-    monkeypatch.setattr(driver, "MIRROR_SECONDS", 0.05)
+    monkeypatch.setattr(keeper_module, "MIRROR_SECONDS", 0.05)
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.1)
     usual = signal.getsignal(signal.SIGTERM)
     yield
@@ -116,7 +118,7 @@ def test_a_driver_that_ends_before_it_has_begun_lets_go(
     def pull(store: Store, path: Path) -> None:
         raise error
 
-    monkeypatch.setattr(driver, "pull", pull)
+    monkeypatch.setattr(keeper_module, "pull", pull)
     store = Store(tmp_path / "store")
     with pytest.raises(type(error)), keeper(tmp_path / "run", store).keeping():
         pass
