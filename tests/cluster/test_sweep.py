@@ -38,7 +38,7 @@ LONG = {
     **SHORT,
     "name": "long",
     # Half a minute of training each, so that what kills a node does it in the middle.
-    "budget": {"epochs": 240, "batch_size": 16},
+    "budget": {"epochs": 160, "batch_size": 16},
     "replicates": 1,
     "trials": 4,
 }
