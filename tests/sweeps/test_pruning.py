@@ -176,7 +176,7 @@ def test_durations(written: Any, seconds: float) -> None:
 @pytest.mark.slow
 def test_a_sweep_ends_when_its_time_is_over(tmp_path: Path) -> None:
     config = tmp_path / "sweep.yaml"
-    long = small(budget={"epochs": 100_000, "batch_size": 32}, limits={"wall_time": "25s"})
+    long = small(budget={"epochs": 100_000, "batch_size": 32}, limits={"wall_time": "35s"})
     config.write_text(yaml.safe_dump(long))
     run = RunDirectory(tmp_path / "run")
     command = [sys.executable, "-c", "from sweeps.cli import main; main()"]
@@ -189,7 +189,7 @@ def test_a_sweep_ends_when_its_time_is_over(tmp_path: Path) -> None:
     took = time.monotonic() - begun
     assert "The wall_time of its limits is over after 0 of 6 trials" in done.stderr
     assert "Traceback" not in done.stderr
-    assert 20 < took < 40
+    assert 30 < took < 50
     ranking = json.loads((run.report / "ranking.json").read_text())
     assert ranking["trials"]["INTERRUPTED"] > 0
     assert len(list((run.path / "checkpoints").glob("*.pt"))) == 2
