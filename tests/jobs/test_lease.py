@@ -72,4 +72,6 @@ def test_who_may_have_lost_it_may_not_write(tmp_path: Path) -> None:
 def test_a_damaged_sign_of_life_is_none(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write("driver.json", b"{")
-    Lease(store, silent_seconds=SILENT).beat()
+    lease = Lease(store, silent_seconds=SILENT)
+    lease.beat()
+    assert lease.held
