@@ -42,6 +42,7 @@ PATH = f"{Path(sys.prefix) / 'bin'}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 PRIVATE = ("/tmp", "/root", "/home", "/var/tmp", "/dev/shm", "/run")
 """What a node has of its own, in memory, and loses when it is killed."""
 RAY_PORT, DASHBOARD_PORT, S3_PORT = 6379, 8265, 9000
+BUCKET = "tracerank"
 START_SECONDS = 180.0
 """How long a cluster may take to start on a machine that has other work too."""
 
@@ -65,7 +66,7 @@ printf %s "$READ_ONLY" | while read -r folder; do
     mount -o remount,bind,ro "$folder" 2>/dev/null || true
 done
 i=0
-for folder in $KEPT $SHARED; do
+for folder in $KEPT; do
     mkdir $keep/$i
     mount --bind "$folder" $keep/$i
     i=$((i + 1))
@@ -80,11 +81,6 @@ i=0
 for folder in $KEPT; do
     mkdir -p "$folder"
     mount -o bind,ro $keep/$i "$folder"
-    i=$((i + 1))
-done
-for folder in $SHARED; do
-    mkdir -p "$folder"
-    mount --bind $keep/$i "$folder"
     i=$((i + 1))
 done
 chmod 1777 /tmp /var/tmp /dev/shm
@@ -192,7 +188,7 @@ class Node(Machine):
             **QUICK_TO_NOTICE,
             **(self.cluster.credentials if self._secrets else {}),
         }
-        kept, hidden = _kept_and_hidden(self.cluster.code)
+        kept, hidden = _kept_and_hidden()
         environment = {
             "PATH": PATH,
             "NAME": self.name,
@@ -200,7 +196,6 @@ class Node(Machine):
             "HOSTS": str(self.cluster.hosts_file),
             "READ_ONLY": "".join(f"{mount}\n" for mount in _disks()),
             "KEPT": " ".join(kept),
-            "SHARED": " ".join(map(str, self.cluster.shared)),
             "HIDDEN": " ".join(hidden),
             "VARIABLES": " ".join(f"{name}={value}" for name, value in variables.items()),
         }
@@ -313,9 +308,8 @@ class S3(Machine):
     ``cut`` makes it unreachable, and ``join`` brings it back with what it held.
     """
 
-    def __init__(self, cluster: Cluster, name: str, number: int, bucket: str) -> None:
+    def __init__(self, cluster: Cluster, name: str, number: int) -> None:
         super().__init__(cluster, name, number)
-        self.bucket = bucket
         self.endpoint = f"{self.address}:{S3_PORT}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -325,7 +319,7 @@ class S3(Machine):
         return self.under("")
 
     def under(self, path: str) -> str:
-        where = f"{self.bucket}/{path}".rstrip("/")
+        where = f"{BUCKET}/{path}".rstrip("/")
         return f"s3://{where}?endpoint_override={self.endpoint}&scheme=http&region=us-east-1"
 
     def start(self) -> None:
@@ -348,7 +342,7 @@ class S3(Machine):
 
     def await_bucket(self) -> None:
         """Return when it answers, with its bucket made."""
-        request = urllib.request.Request(f"http://{self.endpoint}/{self.bucket}", method="PUT")
+        request = urllib.request.Request(f"http://{self.endpoint}/{BUCKET}", method="PUT")
         for _ in self.cluster.patience(f"the S3 server at {self.endpoint} doesn't answer"):
             with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5):
                 return
@@ -375,10 +369,8 @@ class S3(Machine):
 class Cluster:
     """A head without CPUs for tasks, workers, the user's machine and an S3 server.
 
-    ``cpus`` is of each worker. ``code=False`` hides this source tree from the nodes, which then
-    have of it what a job brings along. ``shared`` are folders of this machine that every node can
-    write too. The workers have neither the storage's credentials nor a way to it, unless
-    ``storage_for_workers``.
+    ``cpus`` is of each worker. The nodes don't see this source tree: of tracerank they have what a
+    job brings along. The workers have neither the storage's credentials nor a way to it.
     """
 
     def __init__(
@@ -386,11 +378,6 @@ class Cluster:
         *,
         workers: int = 2,
         cpus: int = 2,
-        head_cpus: int = 0,
-        code: bool = True,
-        shared: Iterable[Path] = (),
-        storage_for_workers: bool = False,
-        bucket: str = "tracerank",
         object_store: int = 100_000_000,
     ) -> None:
         _remove_leftovers()
@@ -400,8 +387,6 @@ class Cluster:
         self.switch = f"{self.prefix}-switch"
         self.network = _free_network()
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.prefix}-"))
-        self.code = code
-        self.shared = [folder.resolve() for folder in shared]
         self.token = secrets.token_hex(32)
         self.token_file = self.folder / "token"
         self.hosts_file = self.folder / "hosts"
@@ -416,7 +401,7 @@ class Cluster:
             self.token_file.touch(mode=0o600)
             self.token_file.write_text(self.token)
             self._wire(run)
-            self._add(workers, cpus, head_cpus, object_store, storage_for_workers, bucket)
+            self._add(workers, cpus, object_store)
         except BaseException:
             self.close()
             raise
@@ -437,34 +422,24 @@ class Cluster:
         _ip(f"link set {cable} master switch", self.switch)
         _ip(f"link set {cable} up", self.switch)
 
-    def _add(
-        self,
-        workers: int,
-        cpus: int,
-        head_cpus: int,
-        object_store: int,
-        storage_for_workers: bool,
-        bucket: str,
-    ) -> None:
+    def _add(self, workers: int, cpus: int, object_store: int) -> None:
         head = f"{self.network}.2"
         common = ["--object-store-memory", str(object_store), "--include-log-monitor", "false"]
-        as_head = ["--head", "--port", str(RAY_PORT), "--num-cpus", str(head_cpus), *common]
+        as_head = ["--head", "--port", str(RAY_PORT), "--num-cpus", "0", *common]
         as_head += ["--dashboard-host", head, "--dashboard-port", str(DASHBOARD_PORT)]
         # That is the autoscaler, which no test needs.
         as_head += ["--no-monitor"]
         as_worker = ["--address", f"{head}:{RAY_PORT}", "--num-cpus", str(cpus), *common]
         self.head = Node(self, "head", 2, as_head, secrets=True)
         self.workers = [
-            Node(self, f"worker-{i + 1}", 3 + i, as_worker, secrets=storage_for_workers)
-            for i in range(workers)
+            Node(self, f"worker-{i + 1}", 3 + i, as_worker, secrets=False) for i in range(workers)
         ]
         self.user = User(self, "user", 101)
-        self.s3 = S3(self, "s3", 102, bucket)
+        self.s3 = S3(self, "s3", 102)
         self.nodes = [self.head, *self.workers]
         self._machines = [*self.nodes, self.user, self.s3]
-        if not storage_for_workers:
-            for worker in self.workers:
-                _ip(f"route add unreachable {self.s3.address}/32", worker.namespace)
+        for worker in self.workers:
+            _ip(f"route add unreachable {self.s3.address}/32", worker.namespace)
         lines = ["127.0.0.1 localhost", *(f"{m.address} {m.name}" for m in self._machines)]
         self.hosts_file.write_text("\n".join(lines) + "\n")
 
@@ -607,7 +582,7 @@ def _disks() -> list[str]:
     return [place for place in dict.fromkeys(places) if place != "/"]
 
 
-def _kept_and_hidden(code: bool) -> tuple[list[str], list[str]]:
+def _kept_and_hidden() -> tuple[list[str], list[str]]:
     """Folders that a node must see and may not write, and those it must not see."""
     trees = {ROOT.resolve()}
     # Installed for editing, it may stand elsewhere than what is tested.
@@ -615,10 +590,9 @@ def _kept_and_hidden(code: bool) -> tuple[list[str], list[str]]:
     if url and (place := json.loads(url)["url"]).startswith("file://"):
         trees.add(Path(place.removeprefix("file://")).resolve())
     python = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)}
-    kept = python | (trees if code else set())
-    hidden = [*PRIVATE] + ([] if code else [str(tree) for tree in trees])
+    hidden = [*PRIVATE, *map(str, trees)]
     # Outer folders before inner ones, else they would cover them.
-    ordered = sorted({folder for folder in kept if folder.is_dir()}, key=lambda f: len(f.parts))
+    ordered = sorted({folder for folder in python if folder.is_dir()}, key=lambda f: len(f.parts))
     names = [str(folder) for folder in ordered if str(folder) != "/usr"]
     assert not any(re.search(r"\s", name) for name in names + hidden), "a folder with a space"
     return names, [folder for folder in hidden if Path(folder).is_dir()]

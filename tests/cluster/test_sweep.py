@@ -34,13 +34,40 @@ SHORT: dict[str, Any] = {
     },
     "sampler": {"name": "random", "seed": 5},
 }
-LONG = {
+PACED = """
+import math
+import os
+import time
+
+from torch import nn
+
+PAUSE = float(os.environ.get("PAUSE", "0.01"))
+
+
+class Paced(nn.Sequential):
+    def forward(self, inputs):
+        if self.training:
+            time.sleep(PAUSE)
+        return super().forward(inputs)
+
+
+def build(shape, hidden: int = 16):
+    inputs = math.prod(shape.input_shape)
+    layers = nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, shape.outputs)
+    return Paced(nn.Flatten(), *layers)
+"""
+"""A model that trains no faster on a fast machine."""
+LONG: dict[str, Any] = {
     **SHORT,
     "name": "long",
-    # Half a minute of training each, so that what kills a node does it in the middle.
-    "budget": {"epochs": 160, "batch_size": 16},
+    # 4,080 steps, a minute or so: what kills a node does it in the middle, on any machine.
+    "budget": {"epochs": 60, "batch_size": 16},
     "replicates": 1,
     "trials": 4,
+    "space": {
+        **SHORT["space"],
+        "architecture": {"paced:build": {"hidden": {"int": [8, 32], "log": True}}},
+    },
 }
 
 
@@ -148,14 +175,17 @@ def test_nodes_that_are_lost_cost_little(
 ) -> None:
     """A worker node killed in the middle of trainings, and added again; then the head."""
     cluster, store = sweeping.cluster, sweeping.stored("long", monkeypatch)
+    (tmp_path / "paced.py").write_text(PACED)
+    monkeypatch.chdir(tmp_path)
     sweeping.submit(LONG, "long")
     lost_with_worker = await_progress(store, count=2)
     busy(cluster).kill()
     cluster.await_loss(*(node for node in cluster.workers if not node.running))
     for node in cluster.workers:
         if not node.running:
-            node.start()
+            node.start(wait=False)
     lost_with_head = await_progress(store, count=2, above=lost_with_worker)
+    cluster.await_nodes({node.address for node in cluster.nodes})
     cluster.head.kill()
     ended_before = {Path(name).stem for name in store.files("traces") if name.endswith(".json")}
     for node in cluster.workers:
@@ -176,6 +206,7 @@ def test_nodes_that_are_lost_cost_little(
     for name in lost_with_head.keys() - ended_before:
         assert resumed[name], f"{name} began anew"
         assert resumed[name][-1] >= lost_with_head[name]
+    monkeypatch.setenv("PAUSE", "0")
     here = alone(LONG, tmp_path / "here")
     pd.testing.assert_frame_equal(there.ranking, here.ranking)
 
