@@ -133,14 +133,16 @@ class RunDirectory:
 
     def add_import_path(self, *, last: bool = False) -> list[str]:
         """Put the folders in which the sweep found its user's modules on this process's path, or at
-        its end, where they can't stand in for anything that is installed.
+        its end, where they can't stand in for anything that is installed; and the current folder,
+        as for a sweep that is begun: those of one that was fetched from elsewhere aren't here.
 
         Raises RunDirectoryError if ``environment.json`` is damaged.
         """
         kept: list[str] = self.read_environment().get("import_path", [])
-        added = [folder for folder in kept if folder not in sys.path]
+        folders = list(dict.fromkeys([*kept, str(Path.cwd())]))
+        added = [folder for folder in folders if folder not in sys.path]
         sys.path[:] = [*sys.path, *added] if last else [*added, *sys.path]
-        return kept
+        return folders
 
     def read_points(self) -> list[dict[str, Any]]:
         """The points that were taken over from earlier sweeps; none if there is no such file.

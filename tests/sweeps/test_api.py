@@ -100,6 +100,25 @@ def test_a_sweep_under_way_is_read_anew_each_time(tmp_path: Path) -> None:
     assert len(sweep.ranking) + len(sweep.excluded) > before
 
 
+def test_the_modules_of_a_sweep_from_elsewhere_are_found_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "from_elsewhere.py").write_text(
+        "from torch import nn\n"
+        "def build(shape):\n"
+        "    return nn.Linear(*shape.input_shape, shape.outputs)\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    changes = {"space": {"architecture": "from_elsewhere:build", "learning_rate": 0.1}}
+    run, config = prepared(tmp_path / "run", **changes)
+    sys.path.remove(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "from_elsewhere")
+    with pytest.raises(sweeps.ConfigError, match="cannot import module from_elsewhere"):
+        sweeps.load(run.path).config  # noqa: B018
+    monkeypatch.chdir(tmp_path)
+    assert sweeps.load(run.path).config == config
+
+
 def test_what_is_not_there_is_said(finished: RunDirectory, tmp_path: Path) -> None:
     sweep = sweeps.load(finished.path)
     model = sweep.ranking["model_id"][0]
