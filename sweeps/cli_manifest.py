@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-# By the fields of `sweeps.jobs.manifest.ManifestOptions`: the flag; what it takes, a text of which
+# By the fields of `sweeps.jobs.manifest.ManifestOptions`: what the option takes, a text of which
 # this is the name or a number, and None where it takes nothing and the field is False; its help.
-_OPTIONS: dict[str, tuple[str, str | click.IntRange | None, str]] = {
-    "image": ("--image", "NAME", "Of the pods: holds tracerank, and your modules."),
-    "namespace": ("--namespace", "NAME", "Kubernetes' namespace."),
-    "workers": ("--pods", click.IntRange(min=1), "Pods for trainings (default: 2)."),
-    "max_workers": ("--max-pods", click.IntRange(min=1), "Up to which Ray's autoscaler adds."),
-    "trainings": ("--per-pod", click.IntRange(min=1), "Trainings at once in each (default: 1)."),
-    "head_memory": ("--head-memory", "SIZE", "Of the head's pod (default: 4Gi)."),
-    "queue": ("--queue", "NAME", "Kueue's queue in which the job waits."),
-    "secret": ("--secret", "NAME", "The secret with the storage's credentials."),
-    "claim": ("--claim", "NAME", "The volume claim of a storage that is a folder."),
-    "service_account": ("--service-account", "NAME", "Of the pods."),
-    "token": ("--no-token", None, "The cluster asks for no token."),
-    "ray_version": ("--ray-version", "VERSION", "Of the image (default: the one installed here)."),
-    "retries": ("--retries", click.IntRange(min=0), "New clusters for a job that failed."),
-    "deadline_seconds": ("--deadline", click.IntRange(min=1), "Seconds that the job may take."),
+_OPTIONS: dict[str, tuple[str | click.IntRange | None, str]] = {
+    "image": ("NAME", "Of the pods: holds tracerank, and your modules."),
+    "namespace": ("NAME", "Kubernetes' namespace."),
+    "pods": (click.IntRange(min=1), "Pods for trainings (default: 2)."),
+    "max_pods": (click.IntRange(min=1), "Up to which Ray's autoscaler adds."),
+    "per_pod": (click.IntRange(min=1), "Trainings at once in each (default: 1)."),
+    "head_memory": ("SIZE", "Of the head's pod (default: 4Gi)."),
+    "queue": ("NAME", "Kueue's queue in which the job waits."),
+    "secret": ("NAME", "The secret with the storage's credentials."),
+    "claim": ("NAME", "The volume claim of a storage that is a folder."),
+    "service_account": ("NAME", "Of the pods."),
+    "token": (None, "The cluster asks for no token."),
+    "ray_version": ("VERSION", "Of the image (default: the one installed here)."),
+    "retries": (click.IntRange(min=0), "New clusters for a job that failed."),
+    "deadline": (click.IntRange(min=1), "Seconds that the job may take."),
 }
 
 _OF_SENDING = {"waits": "--wait", "include": "--include", "exclude": "--exclude"}
@@ -51,7 +51,7 @@ def for_a_manifest(command: _Command) -> _Command:
         given = {name: kwargs.pop(f"pods_{name}") for name in _OPTIONS}
         said = {name: value for name, value in given.items() if value is not None}
         if manifest_file is None and said:
-            flag = _OPTIONS[next(iter(said))][0]
+            flag = _flag(next(iter(said)))
             raise click.UsageError(f"{flag} belongs to --manifest FILE, which isn't given")
         if manifest_file is not None and "image" not in said:
             raise click.UsageError("--manifest needs --image, in which tracerank is installed")
@@ -71,11 +71,17 @@ def for_a_manifest(command: _Command) -> _Command:
     )(with_manifest)
 
 
+def _flag(name: str) -> str:
+    """That of a field."""
+    takes, _ = _OPTIONS[name]
+    return f"--{'no-' if takes is None else ''}{name.replace('_', '-')}"
+
+
 def _option(name: str) -> Callable[[_Command], _Command]:
     """That of a field; None is handed on where it isn't given."""
-    flag, takes, words = _OPTIONS[name]
-    # A job's workers aren't a cluster's: the options' own names are kept apart.
-    own = f"pods_{name}"
+    takes, words = _OPTIONS[name]
+    # A name of its own, apart from those of the command's other options.
+    flag, own = _flag(name), f"pods_{name}"
     if takes is None:
         return click.option(flag, own, is_flag=True, flag_value=False, default=None, help=words)
     if isinstance(takes, str):

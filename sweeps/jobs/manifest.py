@@ -54,21 +54,23 @@ _IMAGE = re.compile(r"[A-Za-z0-9][\w.:/@-]*", re.ASCII)
 
 @dataclass(frozen=True)
 class ManifestOptions:
-    """What a manifest says beside the job itself.
+    """What a manifest says beside the job itself. Fields are called as the command's options are,
+    so that messages name what was typed.
 
-    ``image`` holds tracerank and whatever modules the configuration names. There are ``workers``
-    pods for trainings, each with room for ``trainings`` at once; with ``max_workers`` above that
-    Ray's autoscaler adds more while there is work. ``secret`` holds the variables of the storage's
-    credentials, ``claim`` is the volume of a storage that is a folder. Without ``token`` the
-    cluster asks for none. ``retries`` make a new cluster for a job that failed, which goes on from
-    what is stored. ``ray_version`` is the image's, where it isn't the one installed here.
+    ``image`` holds tracerank and whatever modules the configuration names. There are ``pods`` for
+    trainings, each with room for ``per_pod`` at once; with ``max_pods`` above that Ray's autoscaler
+    adds more while there is work. ``secret`` holds the variables of the storage's credentials,
+    ``claim`` is the volume of a storage that is a folder. Without ``token`` the cluster asks for
+    none. ``retries`` make a new cluster for a job that failed, which goes on from what is stored;
+    ``deadline`` is in seconds. ``ray_version`` is the image's, where it isn't the one installed
+    here.
     """
 
     image: str
     namespace: str | None = None
-    workers: int = 2
-    max_workers: int | None = None
-    trainings: int = 1
+    pods: int = 2
+    max_pods: int | None = None
+    per_pod: int = 1
     head_memory: str = "4Gi"
     queue: str | None = None
     service_account: str | None = None
@@ -76,7 +78,7 @@ class ManifestOptions:
     claim: str | None = None
     token: bool = True
     retries: int = 0
-    deadline_seconds: int | None = None
+    deadline: int | None = None
     ray_version: str | None = None
 
 
@@ -173,8 +175,8 @@ def _life(options: ManifestOptions) -> dict[str, Any]:
         "ttlSecondsAfterFinished": _KEPT_SECONDS,
         "backoffLimit": options.retries,
     }
-    if options.deadline_seconds is not None:
-        life["activeDeadlineSeconds"] = options.deadline_seconds
+    if options.deadline is not None:
+        life["activeDeadlineSeconds"] = options.deadline
     return life
 
 
@@ -190,8 +192,8 @@ def _cluster(
         head["volumeMounts"].append({"name": "storage", "mountPath": storage})
         claim = {"claimName": options.claim}
         volumes.append({"name": "storage", "persistentVolumeClaim": claim})
-    most = options.max_workers or options.workers
-    grows = most > options.workers
+    most = options.max_pods or options.pods
+    grows = most > options.pods
     cluster: dict[str, Any] = {"rayVersion": options.ray_version or installed.version("ray")}
     if options.token:
         # KubeRay makes one, and the secret that holds it.
@@ -206,8 +208,8 @@ def _cluster(
     cluster["workerGroupSpecs"] = [
         {
             "groupName": "trainings",
-            "replicas": options.workers,
-            "minReplicas": options.workers,
+            "replicas": options.pods,
+            "minReplicas": options.pods,
             "maxReplicas": most,
             "rayStartParams": _worker_parameters(needs, options),
             "template": _pod(_worker(needs, options), options, []),
@@ -217,9 +219,9 @@ def _cluster(
 
 
 def _worker_parameters(needs: ResourceSettings, options: ManifestOptions) -> dict[str, str]:
-    parameters = {"num-cpus": str(needs.cpus * options.trainings)}
+    parameters = {"num-cpus": str(needs.cpus * options.per_pod)}
     # With a colon, Ray finds it out itself.
-    own = {name: each * options.trainings for name, each in needs.custom.items() if ":" not in name}
+    own = {name: each * options.per_pod for name, each in needs.custom.items() if ":" not in name}
     if own:
         # KubeRay hands it to a shell, quotes included.
         parameters["resources"] = shlex.quote(json.dumps(own))
@@ -228,9 +230,9 @@ def _worker_parameters(needs: ResourceSettings, options: ManifestOptions) -> dic
 
 def _worker(needs: ResourceSettings, options: ManifestOptions) -> dict[str, Any]:
     # One GiB each where nothing is said, and one for Ray's own processes.
-    size = options.trainings * (needs.memory or _GIB) + _GIB
-    gpus = math.ceil(needs.gpus * options.trainings)
-    cpus = str(needs.cpus * options.trainings)
+    size = options.per_pod * (needs.memory or _GIB) + _GIB
+    gpus = math.ceil(needs.gpus * options.per_pod)
+    cpus = str(needs.cpus * options.per_pod)
     return _container("worker", options, cpus, f"{math.ceil(size / 2**20)}Mi", gpus)
 
 
@@ -286,11 +288,11 @@ def _check(options: ManifestOptions, storage: str, metadata: Mapping[str, str]) 
         if value is not None and not pattern.fullmatch(value):
             raise JobError(f"{key}: got {value!r}; must be a name of Kubernetes ({rule})")
     for key, least in (
-        ("workers", 1),
-        ("max_workers", options.workers),
-        ("trainings", 1),
+        ("pods", 1),
+        ("max_pods", options.pods),
+        ("per_pod", 1),
         ("retries", 0),
-        ("deadline_seconds", 1),
+        ("deadline", 1),
     ):
         value = getattr(options, key)
         if value is not None and not least <= value < 2**31:
@@ -299,10 +301,10 @@ def _check(options: ManifestOptions, storage: str, metadata: Mapping[str, str]) 
         raise JobError(f"head_memory: got {options.head_memory!r}; must be such as 4Gi or 500Mi")
     if options.ray_version is not None and not _VERSION.fullmatch(options.ray_version):
         raise JobError(f"ray_version: got {options.ray_version!r}; must be such as 2.60.0")
-    if options.queue and (options.max_workers or 0) > options.workers:
+    if options.queue and (options.max_pods or 0) > options.pods:
         raise JobError(
-            f"max_workers: got {options.max_workers}; with a queue it must be that of workers "
-            f"({options.workers}), as Kueue admits no cluster that grows"
+            f"max_pods: got {options.max_pods}; with a queue it must be that of pods "
+            f"({options.pods}), as Kueue admits no cluster that grows"
         )
     folder = "://" not in storage
     if folder and not (storage.startswith("/") and options.claim):

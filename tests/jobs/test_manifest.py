@@ -81,9 +81,9 @@ def made(
 CHOICES: dict[str, list[Any]] = {
     "image": ["registry/tracerank:1"],
     "namespace": [None, "team-a"],
-    "workers": [1, 3],
-    "max_workers": [None, 3, 8],
-    "trainings": [1, 4],
+    "pods": [1, 3],
+    "max_pods": [None, 3, 8],
+    "per_pod": [1, 4],
     "head_memory": ["4Gi", "1.5Gi"],
     "queue": [None, "user-queue"],
     "service_account": [None, "tracerank"],
@@ -92,7 +92,7 @@ CHOICES: dict[str, list[Any]] = {
     "token": [True, False],
     "ray_version": [None, "2.61.10"],
     "retries": [0, 2],
-    "deadline_seconds": [None, 3600],
+    "deadline": [None, 3600],
 }
 FIELDS = {field.name for field in fields(ManifestOptions)}
 
@@ -106,8 +106,8 @@ def test_the_choices_are_of_every_option() -> None:
 def test_every_combination_is_a_ray_job(
     settings: SweepConfig, valid: Callable[[Any], None], chosen: dict[str, Any]
 ) -> None:
-    most = chosen["max_workers"] or chosen["workers"]
-    grows = most > chosen["workers"]
+    most = chosen["max_pods"] or chosen["pods"]
+    grows = most > chosen["pods"]
     assume(not (grows and chosen["queue"]))
     storage = "/data/runs" if chosen["claim"] else URI
     config_map, job = made(settings, ManifestOptions(**chosen), storage=storage)
@@ -121,7 +121,7 @@ def test_every_combination_is_a_ray_job(
     assert "suspend" not in spec
     queue = job["metadata"]["labels"].get("kueue.x-k8s.io/queue-name")
     assert queue == chosen["queue"]
-    assert spec.get("activeDeadlineSeconds") == chosen["deadline_seconds"]
+    assert spec.get("activeDeadlineSeconds") == chosen["deadline"]
     assert spec["backoffLimit"] == chosen["retries"]
     cluster = spec["rayClusterSpec"]
     assert cluster.get("authOptions") == ({"mode": "token"} if chosen["token"] else None)
@@ -144,10 +144,10 @@ def test_every_combination_is_a_ray_job(
         assert pod.get("serviceAccountName") == chosen["service_account"]
         automatic = pod.get("automountServiceAccountToken")
         assert automatic == (None if chosen["service_account"] or asks else False)
-    assert group["replicas"] == group["minReplicas"] == chosen["workers"]
+    assert group["replicas"] == group["minReplicas"] == chosen["pods"]
     assert group["maxReplicas"] == most
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-    assert group["rayStartParams"]["num-cpus"] == str(chosen["trainings"])
+    assert group["rayStartParams"]["num-cpus"] == str(chosen["per_pod"])
 
 
 def test_the_driver_understands_its_command(settings: SweepConfig) -> None:
@@ -193,7 +193,7 @@ def test_a_worker_has_what_its_trainings_need(
     resources: dict[str, float] | None,
     valid: Callable[[Any], None],
 ) -> None:
-    _, job = made(config(**needs), ManifestOptions(image="i", trainings=trainings))
+    _, job = made(config(**needs), ManifestOptions(image="i", per_pod=trainings))
     valid(job)
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
@@ -206,7 +206,7 @@ def test_a_worker_has_what_its_trainings_need(
 def test_a_cluster_may_grow_and_a_storage_be_a_volume(
     settings: SweepConfig, valid: Callable[[Any], None]
 ) -> None:
-    options = ManifestOptions(image="i", workers=1, max_workers=8, claim="runs")
+    options = ManifestOptions(image="i", pods=1, max_pods=8, claim="runs")
     _, job = made(settings, options, storage="/data/runs")
     valid(job)
     cluster = job["spec"]["rayClusterSpec"]
@@ -242,17 +242,17 @@ def test_a_secret_is_named_and_never_there(
         ({"queue": "a.b"}, URI, "queue: got 'a.b'"),
         ({"secret": "-a"}, URI, "secret: got '-a'"),
         ({"service_account": "a..b"}, URI, "service_account: got 'a..b'"),
-        ({"workers": 0}, URI, "workers: got 0; must be at least 1"),
-        ({"workers": 3, "max_workers": 2}, URI, "max_workers: got 2; must be at least 3"),
-        ({"trainings": 0}, URI, "trainings: got 0"),
+        ({"pods": 0}, URI, "pods: got 0; must be at least 1"),
+        ({"pods": 3, "max_pods": 2}, URI, "max_pods: got 2; must be at least 3"),
+        ({"per_pod": 0}, URI, "per_pod: got 0"),
         ({"retries": -1}, URI, "retries: got -1"),
-        ({"deadline_seconds": 0}, URI, "deadline_seconds: got 0"),
+        ({"deadline": 0}, URI, "deadline: got 0"),
         ({"head_memory": "4 GB"}, URI, "head_memory: got '4 GB'"),
         ({"ray_version": "2.60"}, URI, "ray_version: got '2.60'; must be such as 2.60.0"),
         ({"ray_version": "v2.60.0"}, URI, "ray_version: got 'v2.60.0'"),
         ({"ray_version": "2.60.0\n"}, URI, "ray_version: got '2.60.0\\n'"),
         ({"ray_version": ""}, URI, "ray_version: got ''"),
-        ({"queue": "q", "max_workers": 9}, URI, "max_workers: got 9; with a queue"),
+        ({"queue": "q", "max_pods": 9}, URI, "max_pods: got 9; with a queue"),
         ({}, "/data", "storage: got '/data', a folder"),
         ({"claim": "c"}, "data", "storage: got 'data', a folder"),
         ({"claim": "c"}, URI, "claim: is for a storage that is a folder"),
@@ -310,9 +310,9 @@ def test_the_command_writes_what_kubernetes_takes(
 GIVEN: dict[str, tuple[list[str], Any]] = {
     "image": (["--image", "other:2"], "other:2"),
     "namespace": (["--namespace", "team-a"], "team-a"),
-    "workers": (["--pods", "5"], 5),
-    "max_workers": (["--max-pods", "9"], 9),
-    "trainings": (["--per-pod", "3"], 3),
+    "pods": (["--pods", "5"], 5),
+    "max_pods": (["--max-pods", "9"], 9),
+    "per_pod": (["--per-pod", "3"], 3),
     "head_memory": (["--head-memory", "16Gi"], "16Gi"),
     "queue": (["--queue", "user-queue"], "user-queue"),
     "service_account": (["--service-account", "tracerank"], "tracerank"),
@@ -321,7 +321,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "token": (["--no-token"], False),
     "ray_version": (["--ray-version", "2.61.10"], "2.61.10"),
     "retries": (["--retries", "2"], 2),
-    "deadline_seconds": (["--deadline", "60"], 60),
+    "deadline": (["--deadline", "60"], 60),
 }
 
 
@@ -343,6 +343,27 @@ def test_every_option_reaches_the_manifest(
     _, expected = made(settings, ManifestOptions(**options), storage=storage)
     del job["spec"]["metadata"], expected["spec"]["metadata"]
     assert job == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--max-pods", "1"], "max_pods: got 1; must be at least 2"),
+        (["--head-memory", "4 GB"], "head_memory: got '4 GB'; must be such as 4Gi or 500Mi"),
+        (["--ray-version", "latest"], "ray_version: got 'latest'; must be such as 2.60.0"),
+    ],
+)
+def test_a_refusal_names_the_option(
+    words: list[str], said: str, tmp_path: Path, settings: SweepConfig
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(settings.dump())
+    command = ["submit", str(tmp_path / "sweep.yaml"), "--manifest", str(tmp_path / "job.yaml")]
+    done = CliRunner().invoke(
+        main, [*command, "--storage", "s3://bucket/runs", "--image", "registry/tracerank:1", *words]
+    )
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert not (tmp_path / "job.yaml").exists()
 
 
 def test_no_token_belongs_to_a_manifest_too(tmp_path: Path, settings: SweepConfig) -> None:
