@@ -30,7 +30,7 @@ review: setup  ## serve the runs in runs/ for review
 	$(BIN)/tracerank review runs
 
 cluster: setup  ## a Ray cluster of three nodes on this machine, to try jobs out
-	@exec $(BIN)/python -m sweeps.execution.local_cluster
+	@exec $(BIN)/python -m sweeps.jobs.local_cluster
 
 test: setup browser database namespaces page-tools  ## run every test
 	$(BIN)/python -m pytest

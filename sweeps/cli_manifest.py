@@ -18,21 +18,24 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_OPTIONS = {
-    # By the fields of `sweeps.jobs.manifest.ManifestOptions`.
-    "image": ("--image", str, "Of the pods: holds tracerank, and your modules."),
-    "namespace": ("--namespace", str, "Kubernetes' namespace."),
-    "workers": ("--pods", click.IntRange(min=1), "Pods for trainings (default: 2)."),
-    "max_workers": ("--max-pods", click.IntRange(min=1), "Up to which Ray's autoscaler adds."),
-    "trainings": ("--per-pod", click.IntRange(min=1), "Trainings at once in each (default: 1)."),
-    "queue": ("--queue", str, "Kueue's queue in which the job waits."),
-    "secret": ("--secret", str, "The secret with the storage's credentials."),
-    "claim": ("--claim", str, "The volume claim of a storage that is a folder."),
-    "service_account": ("--service-account", str, "Of the pods."),
-    "retries": ("--retries", click.IntRange(min=0), "New clusters for a job that failed."),
-    "deadline_seconds": ("--deadline", click.IntRange(min=1), "Seconds that the job may take."),
+# By the fields of `sweeps.jobs.manifest.ManifestOptions`: what the option takes, a text of which
+# this is the name or a number, and None where it takes nothing and the field is False; its help.
+_OPTIONS: dict[str, tuple[str | click.IntRange | None, str]] = {
+    "image": ("NAME", "Of the pods: holds tracerank, and your modules."),
+    "namespace": ("NAME", "Kubernetes' namespace."),
+    "pods": (click.IntRange(min=1), "Pods for trainings (default: 2)."),
+    "max_pods": (click.IntRange(min=1), "Up to which Ray's autoscaler adds."),
+    "per_pod": (click.IntRange(min=1), "Trainings at once in each (default: 1)."),
+    "head_memory": ("SIZE", "Of the head's pod (default: 4Gi)."),
+    "queue": ("NAME", "Kueue's queue in which the job waits."),
+    "secret": ("NAME", "The secret with the storage's credentials."),
+    "claim": ("NAME", "The volume claim of a storage that is a folder."),
+    "service_account": ("NAME", "Of the pods."),
+    "token": (None, "The cluster asks for no token."),
+    "ray_version": ("VERSION", "Of the image (default: the one installed here)."),
+    "retries": (click.IntRange(min=0), "New clusters for a job that failed."),
+    "deadline": (click.IntRange(min=1), "Seconds that the job may take."),
 }
-
 
 _OF_SENDING = {"waits": "--wait", "include": "--include", "exclude": "--exclude"}
 
@@ -48,7 +51,7 @@ def for_a_manifest(command: _Command) -> _Command:
         given = {name: kwargs.pop(f"pods_{name}") for name in _OPTIONS}
         said = {name: value for name, value in given.items() if value is not None}
         if manifest_file is None and said:
-            flag = _OPTIONS[next(iter(said))][0]
+            flag = _flag(next(iter(said)))
             raise click.UsageError(f"{flag} belongs to --manifest FILE, which isn't given")
         if manifest_file is not None and "image" not in said:
             raise click.UsageError("--manifest needs --image, in which tracerank is installed")
@@ -57,11 +60,8 @@ def for_a_manifest(command: _Command) -> _Command:
                 raise click.UsageError(f"{flag} has no use with --manifest, which sends nothing")
         return command(*args, manifest_file=manifest_file, manifest_options=said, **kwargs)
 
-    for name, (flag, kind, words) in reversed(_OPTIONS.items()):
-        metavar = "NAME" if kind is str else None
-        # A job's workers aren't a cluster's: the options' own names are kept apart.
-        option = click.option(flag, f"pods_{name}", type=kind, help=words, metavar=metavar)
-        with_manifest = option(with_manifest)
+    for name in reversed(_OPTIONS):
+        with_manifest = _option(name)(with_manifest)
     return click.option(  # type: ignore[return-value]
         "--manifest",
         "manifest_file",
@@ -69,6 +69,24 @@ def for_a_manifest(command: _Command) -> _Command:
         type=click.Path(path_type=Path, allow_dash=True),
         help="Send nothing: write a RayJob for Kubernetes there (- for stdout).",
     )(with_manifest)
+
+
+def _flag(name: str) -> str:
+    """That of a field."""
+    takes, _ = _OPTIONS[name]
+    return f"--{'no-' if takes is None else ''}{name.replace('_', '-')}"
+
+
+def _option(name: str) -> Callable[[_Command], _Command]:
+    """That of a field; None is handed on where it isn't given."""
+    takes, words = _OPTIONS[name]
+    # A name of its own, apart from those of the command's other options.
+    flag, own = _flag(name), f"pods_{name}"
+    if takes is None:
+        return click.option(flag, own, is_flag=True, flag_value=False, default=None, help=words)
+    if isinstance(takes, str):
+        return click.option(flag, own, metavar=takes, help=words)
+    return click.option(flag, own, type=takes, help=words)
 
 
 def write_manifest(
@@ -87,19 +105,17 @@ def write_manifest(
 
     Raises ConfigError and JobError, and OSError where it can't be written.
     """
+    from sweeps.api import resolve
+    from sweeps.jobs.submit import new_id
     from trace_core.durable import write_atomically
 
     if not storage:
         raise click.UsageError("a manifest needs --storage URI, or TRACERANK_STORAGE")
-    chosen, text = _manifest_of(
-        config,
-        options,
-        job_id=job_id,
-        storage=storage,
-        trials=trials,
-        workers=workers,
-        seed=seed,
-    )
+    settings, _ = resolve(config, trials=trials, seed=seed)
+    if workers is not None:
+        settings = settings.model_copy(update={"workers": workers})
+    chosen = job_id or new_id(settings.name)
+    text = _manifest(settings, options, chosen, storage)
     if str(file) == "-":
         answer(json.dumps({"id": chosen, "manifest": text}) if as_json else text.rstrip("\n"))
         return
@@ -108,36 +124,18 @@ def write_manifest(
     click.echo(f"Written: {file}. Next:\n  kubectl apply -f {shlex.quote(str(file))}", err=True)
 
 
-def _manifest_of(
-    config: Path,
-    options: dict[str, Any],
-    *,
-    job_id: str | None,
-    storage: str,
-    trials: int | None,
-    workers: int | None,
-    seed: int | None,
-) -> tuple[str, str]:
-    """The job's id, and its manifest as YAML."""
-    from sweeps.api import resolve
+def _manifest(settings: SweepConfig, options: dict[str, Any], job_id: str, storage: str) -> str:
     from sweeps.jobs.job import metadata, submission_id
     from sweeps.jobs.manifest import ManifestOptions, manifest
     from sweeps.jobs.store import checked_uri
-    from sweeps.jobs.submit import fingerprint, new_id
+    from sweeps.jobs.submit import fingerprint
 
-    settings: SweepConfig
-    settings, _ = resolve(config, trials=trials, seed=seed)
-    if workers is not None:
-        settings = settings.model_copy(update={"workers": workers})
-    chosen = job_id or new_id(settings.name)
     place = checked_uri(storage)
-    told = metadata(chosen, place, settings.name, fingerprint(settings), settings.trials)
-    text = manifest(
+    return manifest(
         settings,
         ManifestOptions(**options),
-        job_id=chosen,
-        attempt=submission_id(chosen, 1),
+        job_id=job_id,
+        attempt=submission_id(job_id, 1),
         storage=place,
-        metadata=told,
+        metadata=metadata(job_id, place, settings.name, fingerprint(settings), settings.trials),
     )
-    return chosen, text

@@ -12,7 +12,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata as installed
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,13 @@ MOUNT = "/etc/tracerank"
 """Where the driver finds its configuration."""
 
 CONFIGURATION = "sweep.yaml"
+
+_HEAD_CPUS = "1"
+"""Of the head: for the driver, beside Ray's own processes."""
+
+_KEPT_SECONDS = 300
+"""How long a cluster stays after its job, for those who look at what Ray logged there."""
+
 _GIB = 2**30
 _LONGEST_NAME = 47
 """Characters: KubeRay appends to a RayJob's name, and a service's may have 63."""
@@ -41,37 +48,37 @@ _SUBDOMAIN = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 )
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?([KMGT]i|[kMGT])?")
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _IMAGE = re.compile(r"[A-Za-z0-9][\w.:/@-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class ManifestOptions:
-    """What a manifest says beside the job itself.
+    """What a manifest says beside the job itself. Fields are called as the command's options are,
+    so that messages name what was typed.
 
-    ``image`` holds tracerank and whatever modules the configuration names. There are ``workers``
-    pods for trainings, each with room for ``trainings`` at once; with ``max_workers`` above that
-    Ray's autoscaler adds more while there is work. ``secret`` holds the variables of the storage's
-    credentials, ``claim`` is the volume of a storage that is a folder. ``retries`` make a new
-    cluster for a job that failed, which goes on from what is stored.
+    ``image`` holds tracerank and whatever modules the configuration names. There are ``pods`` for
+    trainings, each with room for ``per_pod`` at once; with ``max_pods`` above that Ray's autoscaler
+    adds more while there is work. ``secret`` holds the variables of the storage's credentials,
+    ``claim`` is the volume of a storage that is a folder. Without ``token`` the cluster asks for
+    none. ``retries`` make a new cluster for a job that failed, which goes on from what is stored;
+    ``deadline`` is in seconds. ``ray_version`` is the image's, where it isn't the one installed
+    here.
     """
 
     image: str
     namespace: str | None = None
-    workers: int = 2
-    max_workers: int | None = None
-    trainings: int = 1
-    head_cpus: int = 1
+    pods: int = 2
+    max_pods: int | None = None
+    per_pod: int = 1
     head_memory: str = "4Gi"
     queue: str | None = None
     service_account: str | None = None
     secret: str | None = None
     claim: str | None = None
     token: bool = True
-    token_secret: str | None = None
     retries: int = 0
-    deadline_seconds: int | None = None
-    ttl_seconds: int = 300
-    import_path: Sequence[str] = ()
+    deadline: int | None = None
     ray_version: str | None = None
 
 
@@ -102,20 +109,6 @@ def manifest(
     if options.namespace:
         common["namespace"] = options.namespace
     labels = {"app.kubernetes.io/name": "tracerank", "app.kubernetes.io/instance": name}
-    spec: dict[str, Any] = {
-        "entrypoint": entrypoint(
-            job_id, attempt, storage, f"{MOUNT}/{CONFIGURATION}", options.import_path
-        ),
-        "jobId": attempt,
-        "metadata": dict(metadata),
-        # Kueue admits no other, and a cluster that idles is nobody's wish.
-        "shutdownAfterJobFinishes": True,
-        "ttlSecondsAfterFinished": options.ttl_seconds,
-        "backoffLimit": options.retries,
-        "rayClusterSpec": _cluster(settings.resources, options, name, storage),
-    }
-    if options.deadline_seconds is not None:
-        spec["activeDeadlineSeconds"] = options.deadline_seconds
     # Kueue itself suspends what has its label, until it is admitted.
     queued = {"kueue.x-k8s.io/queue-name": options.queue} if options.queue else {}
     documents = [
@@ -130,7 +123,14 @@ def manifest(
             "kind": "RayJob",
             "metadata": common
             | {"labels": labels | queued, "annotations": {"tracerank/id": job_id}},
-            "spec": spec,
+            "spec": {
+                # Modules that the configuration names are on the PYTHONPATH of the image.
+                "entrypoint": entrypoint(job_id, attempt, storage, f"{MOUNT}/{CONFIGURATION}", ()),
+                "jobId": attempt,
+                "metadata": dict(metadata),
+                **_life(options),
+                "rayClusterSpec": _cluster(settings.resources, options, name, storage),
+            },
         },
     ]
     return yaml.dump_all(
@@ -167,10 +167,23 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
+def _life(options: ManifestOptions) -> dict[str, Any]:
+    """The fields of a RayJob's spec that say when it ends, and what follows."""
+    life: dict[str, Any] = {
+        # Kueue admits no other, and a cluster that idles is nobody's wish.
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": _KEPT_SECONDS,
+        "backoffLimit": options.retries,
+    }
+    if options.deadline is not None:
+        life["activeDeadlineSeconds"] = options.deadline
+    return life
+
+
 def _cluster(
     needs: ResourceSettings, options: ManifestOptions, name: str, storage: str
 ) -> dict[str, Any]:
-    head = _container("head", options, str(options.head_cpus), options.head_memory)
+    head = _container("head", options, _HEAD_CPUS, options.head_memory)
     head["volumeMounts"] = [{"name": "configuration", "mountPath": MOUNT, "readOnly": True}]
     volumes: list[dict[str, Any]] = [{"name": "configuration", "configMap": {"name": name}}]
     if options.secret:
@@ -179,12 +192,12 @@ def _cluster(
         head["volumeMounts"].append({"name": "storage", "mountPath": storage})
         claim = {"claimName": options.claim}
         volumes.append({"name": "storage", "persistentVolumeClaim": claim})
-    most = options.max_workers or options.workers
-    grows = most > options.workers
+    most = options.max_pods or options.pods
+    grows = most > options.pods
     cluster: dict[str, Any] = {"rayVersion": options.ray_version or installed.version("ray")}
     if options.token:
-        named = {"secretName": options.token_secret} if options.token_secret else {}
-        cluster["authOptions"] = {"mode": "token"} | named
+        # KubeRay makes one, and the secret that holds it.
+        cluster["authOptions"] = {"mode": "token"}
     if grows:
         cluster["enableInTreeAutoscaling"] = True
     cluster["headGroupSpec"] = {
@@ -195,8 +208,8 @@ def _cluster(
     cluster["workerGroupSpecs"] = [
         {
             "groupName": "trainings",
-            "replicas": options.workers,
-            "minReplicas": options.workers,
+            "replicas": options.pods,
+            "minReplicas": options.pods,
             "maxReplicas": most,
             "rayStartParams": _worker_parameters(needs, options),
             "template": _pod(_worker(needs, options), options, []),
@@ -206,9 +219,9 @@ def _cluster(
 
 
 def _worker_parameters(needs: ResourceSettings, options: ManifestOptions) -> dict[str, str]:
-    parameters = {"num-cpus": str(needs.cpus * options.trainings)}
+    parameters = {"num-cpus": str(needs.cpus * options.per_pod)}
     # With a colon, Ray finds it out itself.
-    own = {name: each * options.trainings for name, each in needs.custom.items() if ":" not in name}
+    own = {name: each * options.per_pod for name, each in needs.custom.items() if ":" not in name}
     if own:
         # KubeRay hands it to a shell, quotes included.
         parameters["resources"] = shlex.quote(json.dumps(own))
@@ -217,9 +230,9 @@ def _worker_parameters(needs: ResourceSettings, options: ManifestOptions) -> dic
 
 def _worker(needs: ResourceSettings, options: ManifestOptions) -> dict[str, Any]:
     # One GiB each where nothing is said, and one for Ray's own processes.
-    size = options.trainings * (needs.memory or _GIB) + _GIB
-    gpus = math.ceil(needs.gpus * options.trainings)
-    cpus = str(needs.cpus * options.trainings)
+    size = options.per_pod * (needs.memory or _GIB) + _GIB
+    gpus = math.ceil(needs.gpus * options.per_pod)
+    cpus = str(needs.cpus * options.per_pod)
     return _container("worker", options, cpus, f"{math.ceil(size / 2**20)}Mi", gpus)
 
 
@@ -269,32 +282,29 @@ def _check(options: ManifestOptions, storage: str, metadata: Mapping[str, str]) 
         ("queue", "63 small letters, digits and hyphens at most", _LABEL),
         ("service_account", "small letters, digits, hyphens and dots", _SUBDOMAIN),
         ("secret", "small letters, digits, hyphens and dots", _SUBDOMAIN),
-        ("token_secret", "small letters, digits, hyphens and dots", _SUBDOMAIN),
         ("claim", "small letters, digits, hyphens and dots", _SUBDOMAIN),
     ):
         value = getattr(options, key)
         if value is not None and not pattern.fullmatch(value):
             raise JobError(f"{key}: got {value!r}; must be a name of Kubernetes ({rule})")
     for key, least in (
-        ("workers", 1),
-        ("max_workers", options.workers),
-        ("trainings", 1),
-        ("head_cpus", 1),
+        ("pods", 1),
+        ("max_pods", options.pods),
+        ("per_pod", 1),
         ("retries", 0),
-        ("deadline_seconds", 1),
-        ("ttl_seconds", 0),
+        ("deadline", 1),
     ):
         value = getattr(options, key)
         if value is not None and not least <= value < 2**31:
             raise JobError(f"{key}: got {value}; must be at least {least}")
     if not _QUANTITY.fullmatch(options.head_memory):
         raise JobError(f"head_memory: got {options.head_memory!r}; must be such as 4Gi or 500Mi")
-    if options.token_secret and not options.token:
-        raise JobError("token_secret: is the token's, and the cluster is to ask for none")
-    if options.queue and (options.max_workers or 0) > options.workers:
+    if options.ray_version is not None and not _VERSION.fullmatch(options.ray_version):
+        raise JobError(f"ray_version: got {options.ray_version!r}; must be such as 2.60.0")
+    if options.queue and (options.max_pods or 0) > options.pods:
         raise JobError(
-            f"max_workers: got {options.max_workers}; with a queue it must be that of workers "
-            f"({options.workers}), as Kueue admits no cluster that grows"
+            f"max_pods: got {options.max_pods}; with a queue it must be that of pods "
+            f"({options.pods}), as Kueue admits no cluster that grows"
         )
     folder = "://" not in storage
     if folder and not (storage.startswith("/") and options.claim):

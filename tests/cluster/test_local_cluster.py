@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.execution.local_cluster import main
+from sweeps.jobs.local_cluster import main
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -67,7 +67,7 @@ def test_it_runs_a_job_and_leaves_nothing(home: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "http_proxy": "http://127.0.0.1:9"}
     before = set(Path("/tmp").glob("tracerank-cluster-*"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "sweeps.execution.local_cluster", "--cpus", "1"],
+        [sys.executable, "-m", "sweeps.jobs.local_cluster", "--cpus", "1"],
         env=environment,
         cwd=home,
         stdout=subprocess.PIPE,
@@ -109,7 +109,7 @@ def test_it_runs_a_job_and_leaves_nothing(home: Path) -> None:
 @pytest.mark.slow
 def test_it_can_be_ended_while_it_starts(home: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "sweeps.execution.local_cluster"],
+        [sys.executable, "-m", "sweeps.jobs.local_cluster"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,

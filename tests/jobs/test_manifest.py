@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import fields
+from importlib import metadata as installed
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import assume, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sweeps.cli import main
@@ -77,63 +79,84 @@ def made(
 
 
 CHOICES: dict[str, list[Any]] = {
+    "image": ["registry/tracerank:1"],
     "namespace": [None, "team-a"],
-    "trainings": [1, 4],
+    "pods": [1, 3],
+    "max_pods": [None, 3, 8],
+    "per_pod": [1, 4],
+    "head_memory": ["4Gi", "1.5Gi"],
     "queue": [None, "user-queue"],
     "service_account": [None, "tracerank"],
     "secret": [None, "bucket.credentials"],
+    "claim": [None, "runs"],
     "token": [True, False],
+    "ray_version": [None, "2.61.10"],
     "retries": [0, 2],
-    "deadline_seconds": [None, 3600],
+    "deadline": [None, 3600],
 }
+FIELDS = {field.name for field in fields(ManifestOptions)}
 
 
+def test_the_choices_are_of_every_option() -> None:
+    assert set(CHOICES) == FIELDS
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(st.fixed_dictionaries({name: st.sampled_from(each) for name, each in CHOICES.items()}))
 def test_every_combination_is_a_ray_job(
-    settings: SweepConfig, valid: Callable[[Any], None]
+    settings: SweepConfig, valid: Callable[[Any], None], chosen: dict[str, Any]
 ) -> None:
-    for values in itertools.product(*CHOICES.values()):
-        chosen = dict(zip(CHOICES, values, strict=True))
-        config_map, job = made(settings, ManifestOptions(image="registry/tracerank:1", **chosen))
-        valid(job)
-        spec, name = job["spec"], job["metadata"]["name"]
-        assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-        assert config_map["metadata"]["name"] == name == "digits-1"
-        assert {d["metadata"].get("namespace") for d in (config_map, job)} == {chosen["namespace"]}
-        # What Kueue asks for.
-        assert spec["shutdownAfterJobFinishes"] is True
-        assert "suspend" not in spec
-        queue = job["metadata"]["labels"].get("kueue.x-k8s.io/queue-name")
-        assert queue == chosen["queue"]
-        assert spec.get("activeDeadlineSeconds") == chosen["deadline_seconds"]
-        assert spec["backoffLimit"] == chosen["retries"]
-        cluster = spec["rayClusterSpec"]
-        assert cluster.get("authOptions", {}).get("mode") == ("token" if chosen["token"] else None)
-        # KubeRay takes a token only with a version.
-        assert cluster["rayVersion"].startswith("2.")
-        head = cluster["headGroupSpec"]["template"]["spec"]
-        (group,) = cluster["workerGroupSpecs"]
-        worker = group["template"]["spec"]
-        (container,), (trains,) = head["containers"], worker["containers"]
-        # The storage's credentials are the driver's alone.
-        secret = [{"secretRef": {"name": chosen["secret"]}}] if chosen["secret"] else None
-        assert container.get("envFrom") == secret
-        assert "envFrom" not in trains
-        for pod in (head, worker):
-            assert pod.get("serviceAccountName") == chosen["service_account"]
-            automatic = pod.get("automountServiceAccountToken")
-            assert automatic == (None if chosen["service_account"] else False)
-        assert group["replicas"] == group["minReplicas"] == group["maxReplicas"]
-        assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
-        assert group["rayStartParams"]["num-cpus"] == str(chosen["trainings"])
+    most = chosen["max_pods"] or chosen["pods"]
+    grows = most > chosen["pods"]
+    assume(not (grows and chosen["queue"]))
+    storage = "/data/runs" if chosen["claim"] else URI
+    config_map, job = made(settings, ManifestOptions(**chosen), storage=storage)
+    valid(job)
+    spec, name = job["spec"], job["metadata"]["name"]
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert config_map["metadata"]["name"] == name == "digits-1"
+    assert {d["metadata"].get("namespace") for d in (config_map, job)} == {chosen["namespace"]}
+    # What Kueue asks for.
+    assert spec["shutdownAfterJobFinishes"] is True
+    assert "suspend" not in spec
+    queue = job["metadata"]["labels"].get("kueue.x-k8s.io/queue-name")
+    assert queue == chosen["queue"]
+    assert spec.get("activeDeadlineSeconds") == chosen["deadline"]
+    assert spec["backoffLimit"] == chosen["retries"]
+    cluster = spec["rayClusterSpec"]
+    assert cluster.get("authOptions") == ({"mode": "token"} if chosen["token"] else None)
+    # KubeRay takes a token only with a version.
+    assert cluster["rayVersion"] == (chosen["ray_version"] or installed.version("ray"))
+    assert cluster.get("enableInTreeAutoscaling", False) == grows
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    (group,) = cluster["workerGroupSpecs"]
+    worker = group["template"]["spec"]
+    (container,), (trains,) = head["containers"], worker["containers"]
+    assert container["image"] == trains["image"] == chosen["image"]
+    assert container["resources"]["limits"] == {"cpu": "1", "memory": chosen["head_memory"]}
+    # The storage's credentials are the driver's alone, and so is the storage.
+    secret = [{"secretRef": {"name": chosen["secret"]}}] if chosen["secret"] else None
+    assert container.get("envFrom") == secret
+    assert "envFrom" not in trains
+    assert len(head["volumes"]) == (2 if chosen["claim"] else 1)
+    assert "volumes" not in worker
+    for pod, asks in ((head, grows), (worker, False)):
+        assert pod.get("serviceAccountName") == chosen["service_account"]
+        automatic = pod.get("automountServiceAccountToken")
+        assert automatic == (None if chosen["service_account"] or asks else False)
+    assert group["replicas"] == group["minReplicas"] == chosen["pods"]
+    assert group["maxReplicas"] == most
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert group["rayStartParams"]["num-cpus"] == str(chosen["per_pod"])
 
 
 def test_the_driver_understands_its_command(settings: SweepConfig) -> None:
-    config_map, job = made(settings, ManifestOptions(image="i", import_path=("/opt/my models",)))
+    config_map, job = made(settings, ManifestOptions(image="i"))
     words = shlex.split(job["spec"]["entrypoint"])
     assert words[:3] == ["python", "-m", "sweeps.jobs.driver"]
     given = _parser().parse_args(words[3:])
     assert (given.id, given.attempt, given.storage) == ("digits-1", "digits-1", URI)
-    assert given.import_path == [Path("/opt/my models")]
+    assert given.import_path == []
     # Mounted where it looks, and the same configuration.
     head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     (mount,), (volume,) = head["containers"][0]["volumeMounts"], head["volumes"]
@@ -170,7 +193,7 @@ def test_a_worker_has_what_its_trainings_need(
     resources: dict[str, float] | None,
     valid: Callable[[Any], None],
 ) -> None:
-    _, job = made(config(**needs), ManifestOptions(image="i", trainings=trainings))
+    _, job = made(config(**needs), ManifestOptions(image="i", per_pod=trainings))
     valid(job)
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
@@ -183,7 +206,7 @@ def test_a_worker_has_what_its_trainings_need(
 def test_a_cluster_may_grow_and_a_storage_be_a_volume(
     settings: SweepConfig, valid: Callable[[Any], None]
 ) -> None:
-    options = ManifestOptions(image="i", workers=1, max_workers=8, claim="runs")
+    options = ManifestOptions(image="i", pods=1, max_pods=8, claim="runs")
     _, job = made(settings, options, storage="/data/runs")
     valid(job)
     cluster = job["spec"]["rayClusterSpec"]
@@ -203,13 +226,12 @@ def test_a_secret_is_named_and_never_there(
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "hidden-value")
-    options = ManifestOptions(image="i", secret="bucket", token_secret="ray-token")
+    options = ManifestOptions(image="i", secret="bucket")
     text = manifest(
         settings, options, job_id="a", attempt="a", storage="s3://bucket", metadata=METADATA
     )
     assert "hidden-value" not in text
-    job = list(yaml.safe_load_all(text))[1]
-    assert job["spec"]["rayClusterSpec"]["authOptions"]["secretName"] == "ray-token"
+    assert "secretRef" in text
 
 
 @pytest.mark.parametrize(
@@ -220,15 +242,17 @@ def test_a_secret_is_named_and_never_there(
         ({"queue": "a.b"}, URI, "queue: got 'a.b'"),
         ({"secret": "-a"}, URI, "secret: got '-a'"),
         ({"service_account": "a..b"}, URI, "service_account: got 'a..b'"),
-        ({"workers": 0}, URI, "workers: got 0; must be at least 1"),
-        ({"workers": 3, "max_workers": 2}, URI, "max_workers: got 2; must be at least 3"),
-        ({"trainings": 0}, URI, "trainings: got 0"),
+        ({"pods": 0}, URI, "pods: got 0; must be at least 1"),
+        ({"pods": 3, "max_pods": 2}, URI, "max_pods: got 2; must be at least 3"),
+        ({"per_pod": 0}, URI, "per_pod: got 0"),
         ({"retries": -1}, URI, "retries: got -1"),
-        ({"deadline_seconds": 0}, URI, "deadline_seconds: got 0"),
-        ({"ttl_seconds": -1}, URI, "ttl_seconds: got -1"),
+        ({"deadline": 0}, URI, "deadline: got 0"),
         ({"head_memory": "4 GB"}, URI, "head_memory: got '4 GB'"),
-        ({"token": False, "token_secret": "t"}, URI, "token_secret:"),
-        ({"queue": "q", "max_workers": 9}, URI, "max_workers: got 9; with a queue"),
+        ({"ray_version": "2.60"}, URI, "ray_version: got '2.60'; must be such as 2.60.0"),
+        ({"ray_version": "v2.60.0"}, URI, "ray_version: got 'v2.60.0'"),
+        ({"ray_version": "2.60.0\n"}, URI, "ray_version: got '2.60.0\\n'"),
+        ({"ray_version": ""}, URI, "ray_version: got ''"),
+        ({"queue": "q", "max_pods": 9}, URI, "max_pods: got 9; with a queue"),
         ({}, "/data", "storage: got '/data', a folder"),
         ({"claim": "c"}, "data", "storage: got 'data', a folder"),
         ({"claim": "c"}, URI, "claim: is for a storage that is a folder"),
@@ -281,6 +305,72 @@ def test_the_command_writes_what_kubernetes_takes(
     assert kept == settings.model_copy(update={"workers": 7})
     shown = CliRunner().invoke(main, [*given, "--manifest", "-"])
     assert shown.stdout == (tmp_path / "job.yaml").read_text()
+
+
+GIVEN: dict[str, tuple[list[str], Any]] = {
+    "image": (["--image", "other:2"], "other:2"),
+    "namespace": (["--namespace", "team-a"], "team-a"),
+    "pods": (["--pods", "5"], 5),
+    "max_pods": (["--max-pods", "9"], 9),
+    "per_pod": (["--per-pod", "3"], 3),
+    "head_memory": (["--head-memory", "16Gi"], "16Gi"),
+    "queue": (["--queue", "user-queue"], "user-queue"),
+    "service_account": (["--service-account", "tracerank"], "tracerank"),
+    "secret": (["--secret", "bucket"], "bucket"),
+    "claim": (["--claim", "runs"], "runs"),
+    "token": (["--no-token"], False),
+    "ray_version": (["--ray-version", "2.61.10"], "2.61.10"),
+    "retries": (["--retries", "2"], 2),
+    "deadline": (["--deadline", "60"], 60),
+}
+
+
+@pytest.mark.parametrize("field", sorted(FIELDS))
+def test_every_option_reaches_the_manifest(
+    field: str, tmp_path: Path, settings: SweepConfig, valid: Callable[[Any], None]
+) -> None:
+    words, value = GIVEN[field]
+    (tmp_path / "sweep.yaml").write_text(settings.dump())
+    storage = "/data/runs" if field == "claim" else "s3://bucket/runs"
+    command = ["submit", str(tmp_path / "sweep.yaml"), "--id", "digits-1", "--manifest", "-"]
+    command += ["--storage", storage, "--image", "registry/tracerank:1", *words]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    _, job = yaml.safe_load_all(done.stdout)
+    valid(job)
+    options = {"image": "registry/tracerank:1"} | {field: value}
+    assert ManifestOptions(**options) != ManifestOptions(image="registry/tracerank:1")
+    _, expected = made(settings, ManifestOptions(**options), storage=storage)
+    del job["spec"]["metadata"], expected["spec"]["metadata"]
+    assert job == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--max-pods", "1"], "max_pods: got 1; must be at least 2"),
+        (["--head-memory", "4 GB"], "head_memory: got '4 GB'; must be such as 4Gi or 500Mi"),
+        (["--ray-version", "latest"], "ray_version: got 'latest'; must be such as 2.60.0"),
+    ],
+)
+def test_a_refusal_names_the_option(
+    words: list[str], said: str, tmp_path: Path, settings: SweepConfig
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(settings.dump())
+    command = ["submit", str(tmp_path / "sweep.yaml"), "--manifest", str(tmp_path / "job.yaml")]
+    done = CliRunner().invoke(
+        main, [*command, "--storage", "s3://bucket/runs", "--image", "registry/tracerank:1", *words]
+    )
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert not (tmp_path / "job.yaml").exists()
+
+
+def test_no_token_belongs_to_a_manifest_too(tmp_path: Path, settings: SweepConfig) -> None:
+    (tmp_path / "sweep.yaml").write_text(settings.dump())
+    done = CliRunner().invoke(main, ["submit", str(tmp_path / "sweep.yaml"), "--no-token"])
+    assert done.exit_code == 2
+    assert "--no-token belongs to --manifest FILE" in done.stderr
 
 
 @pytest.mark.parametrize(
