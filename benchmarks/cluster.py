@@ -53,10 +53,9 @@ def table(trials: int = TRIALS) -> str:
             "driver's memory",
         ]
     ]
-    for label, (sweep, memory) in (("one machine", here), ("cluster, S3", there)):
-        training, overhead = _cost(sweep)
+    for label, (training, overhead, memory) in (("one machine", here), ("cluster, S3", there)):
         rows.append([label, f"{training:.3f} s", f"{overhead:.3f} s", f"{memory / 2**20:.0f} MiB"])
-    ratios = [_cost(there[0])[1] / _cost(here[0])[1], there[1] / here[1]]
+    ratios = [ours / alone for ours, alone in zip(there[1:], here[1:], strict=True)]
     rows.append(["ratio", "", *(f"{ratio:.2f} (aim ≤ {AIM})" for ratio in ratios)])
     return markdown(rows)
 
@@ -87,17 +86,20 @@ def _cost(sweep: sweeps.Sweep) -> tuple[float, float]:
     return training, took * WORKERS / len(later) - training
 
 
-def _alone(config: Path, out: Path) -> tuple[sweeps.Sweep, int]:
+def _alone(config: Path, out: Path) -> tuple[float, float, int]:
+    """Seconds of training and of overhead a trial, and bytes of the driver's memory."""
     command = [sys.executable, "-c", _COMMAND, "run", str(config), "--out", str(out)]
     process = subprocess.Popen(
         [*command, "--workers", str(WORKERS)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     memory = _Peak(lambda: [process.pid])
     assert process.wait() == 0
-    return sweeps.load(out), memory.stop()
+    return *_cost(sweeps.load(out)), memory.stop()
 
 
-def _in_cluster(cluster: Any, config: Path, out: Path) -> tuple[sweeps.Sweep, int]:
+def _in_cluster(cluster: Any, config: Path, out: Path) -> tuple[float, float, int]:
+    """As `_alone`."""
+
     def do(*words: str | Path, timeout: float = 60) -> None:
         done = cluster.user.run(
             ["tracerank", *words], env={"TRACERANK_ADDRESS": cluster.address}, timeout=timeout
@@ -115,7 +117,7 @@ def _in_cluster(cluster: Any, config: Path, out: Path) -> tuple[sweeps.Sweep, in
     do("wait", "bench", timeout=7200)
     peak = memory.stop()
     do("fetch", "bench", "--out", out, timeout=600)
-    return sweeps.load(out), peak
+    return *_cost(sweeps.load(out)), peak
 
 
 class _Peak:

@@ -211,7 +211,7 @@ def test_what_is_focused_stays_so_while_a_training_goes_on(
 SLOW = """
 name: going
 task: digits
-budget: {epochs: 400, batch_size: 32}
+budget: {epochs: 160, batch_size: 32}
 replicates: 2
 trials: 3
 workers: 2

@@ -73,7 +73,7 @@ def finish(process: subprocess.Popen[bytes], code: int = 0) -> str:
 
 def configuration(path: Path, **changes: object) -> Path:
     space = small()["space"] | {"learning_rate": {"float": [0.1, 1.0]}}
-    path.write_text(yaml.safe_dump(small(trials=TRIALS, space=space, **changes)))
+    path.write_text(yaml.safe_dump(small(**{"trials": TRIALS, "space": space, **changes})))
     return path
 
 
@@ -129,41 +129,35 @@ def test_ten_kills_at_random_moments(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
-    config = configuration(tmp_path / "sweep.yaml")
+def test_signals_stop_it_cleanly_and_it_says_how_to_go_on(tmp_path: Path) -> None:
+    config = configuration(tmp_path / "sweep.yaml", trials=24)
     run = RunDirectory(tmp_path / "run")
+    verb = ("run", str(config), "--out", str(run.path))
     for name, code, word in (("SIGINT", 130, "interrupted"), ("SIGTERM", 3, "stopped")):
-        verb = (
-            ("resume", str(run.path))
-            if run.path.exists()
-            else ("run", str(config), "--out", str(run.path))
-        )
         process = start(*verb, "--workers", "2")
-        before = trainings(run)
-        while trainings(run) < before + 3 and process.poll() is None:
-            time.sleep(0.05)
+        verb = ("resume", str(run.path))
+        await_trainings(run, process, 3)
         process.send_signal(getattr(signal, name))
         _, err = process.communicate(timeout=60)
         assert process.returncode == code, err.decode()
         assert word in err.decode()
         assert f"tracerank resume {run.path}" in err.decode()
         assert "Traceback" not in err.decode()
-    finish(start("resume", str(run.path), "--workers", "2"))
-    assert_consistent(run)
-
-
-@pytest.mark.slow
-def test_a_signal_to_the_whole_process_group(tmp_path: Path) -> None:
-    config = configuration(tmp_path / "sweep.yaml")
-    run = RunDirectory(tmp_path / "run")
-    process = start("run", str(config), "--out", str(run.path), "--workers", "2")
-    while trainings(run) < 3 and process.poll() is None:
-        time.sleep(0.05)
+    # Ray's processes get this one as well.
+    process = start(*verb, "--workers", "2")
+    await_trainings(run, process, 3)
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 3
-    finish(start("resume", str(run.path), "--workers", "2"))
+    finish(start(*verb, "--workers", "2"))
     assert_consistent(run)
+
+
+def await_trainings(run: RunDirectory, process: subprocess.Popen[bytes], count: int) -> None:
+    """Return when so many more have ended than at first."""
+    before = trainings(run)
+    while trainings(run) < before + count and process.poll() is None:
+        time.sleep(0.05)
 
 
 def trainings(run: RunDirectory) -> int:
