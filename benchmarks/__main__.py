@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import (
+    checkpoints,
     cluster,
     engines,
     growth,
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
     "pass_cost": ("One pass over N parameters against the memory's floor", pass_cost.table),
     "memory": ("Memory beside the training's own", memory.table),
     "start": ("Before the first traced step", start.table),
+    "checkpoints": ("A series of saved checkpoints", checkpoints.table),
     "engines": ("A sweep beside its trainings, and beside other engines", engines.table),
     "replays": ("Trials that cost no training, against Optuna alone", replays.table),
     "growth": ("What grows with a sweep", growth.table),
@@ -36,6 +38,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[], str]]] = {
     "polling": ("A running sweep that many people watch", polling.table),
 }
 FILES = {
+    "checkpoints.md": ("What scoring saved checkpoints takes", ("checkpoints",)),
     "tracer.md": ("What the tracer costs", ("overhead", "pass_cost", "memory", "start")),
     "sweep.md": (
         "What a sweep costs beside its trainings",

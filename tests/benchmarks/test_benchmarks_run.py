@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import (
     __main__,
+    checkpoints,
     engines,
     growth,
     memory,
@@ -121,6 +122,15 @@ def test_memory_counts_the_copies() -> None:
 def test_start() -> None:
     rows = cells(start.table(repeats=1))
     assert [row[0] for row in rows] == [*start.PARTS.values(), "in all"]
+
+
+def test_checkpoints() -> None:
+    ((files, copied, scored, share, memory),) = cells(checkpoints.table(16, 500, blocks=1))
+    assert files.startswith("5 of 0.")
+    assert "GB/s" in copied
+    assert "GB/s" in scored
+    assert re.match(r"\d+\.\d\d \(aim", share)
+    assert float(memory.split()[0]) < 200
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-VERSION = 1
+VERSION = 2
 """Of the structures that the library is called with."""
 VARIABLE = "TRACERANK_KERNEL"
 _LEVELS = {"AVX2": 1, "AVX512": 2}

@@ -4,7 +4,8 @@
  * The bytes moved are theta, its snapshot and the gradient read, and the snapshot written. The work
  * is cut into chunks whose sums are added up in their order, so the results don't depend on the
  * number of threads. Elements are worked on in float32 (float64 for float64 parameters), sums are
- * kept in float64. Where float32 would overflow or underflow, the tile is done again in float64.
+ * kept in float64. Where float32 would overflow or underflow, the tile is done again in float64. A
+ * job may ask for float64 throughout: all but the importances is precise then.
  *
  * The file includes itself once for each instruction set it is compiled for. It needs nothing but
  * libm, and no header of Python or PyTorch; trace_core/kernel/plan.py is its only caller and holds
@@ -16,7 +17,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define KERNEL_VERSION 1
+#define KERNEL_VERSION 2
 #define TILE 1024 /* elements */
 #define BINS 515
 #define LOWEST_OCTAVE (-96)
@@ -58,6 +59,7 @@ typedef struct {
 
 typedef struct {
     int64_t tensor_count, chunk_count, origins, level;
+    int64_t precise; /* whether float32 parameters too are worked on in float64 */
     call_t *call;
     const tensor_t *tensors;
     const chunk_t *chunks;
@@ -403,24 +405,13 @@ static const float *NAME(load)(const void *data, int64_t dtype, int64_t start, i
     return tile;
 }
 
-/* Add LANES elements at `i` to the terms that are summed. */
-INLINE void NAME(elements)(const float *theta, const float *updated, const float *first,
-                           const float *second, int64_t i, real_t *terms, bits_t *zeros, float *c,
-                           int16_t *bins, int histogram) {
-    real_t x = *(const real_t *)(theta + i), y = *(const real_t *)(updated + i);
+/* The importances of LANES elements at `i` and their logarithms; with a histogram they and their bins
+ * are written down. */
+INLINE void NAME(importances)(const float *first, const float *second, int64_t i, real_t *absolute_c,
+                              real_t *log_c, float *c, int16_t *bins, int histogram) {
     real_t a = *(const real_t *)(first + i), b = *(const real_t *)(second + i);
-    real_t delta = y - x;
-    bits_t at_zero = x == 0.0f;
-    *zeros -= at_zero;
-    real_t size = (real_t)((bits_t)x & 0x7fffffff);
-    real_t moved = (real_t)((bits_t)delta & 0x7fffffff);
-    real_t both = size + (real_t)((bits_t)y & 0x7fffffff);
-    /* A denominator of 0 is made 1; what comes of it is masked away, or 0. */
-    real_t ratio = moved / (real_t)((bits_t)size | (at_zero & 0x3f800000));
-    real_t symmetric = moved / (real_t)((bits_t)both | ((both == 0.0f) & 0x3f800000));
     /* ln c = e ln 2 + ln m, m in [sqrt(1/2), sqrt(2)) */
     bits_t code = (bits_t)(a * b) & 0x7fffffff;
-    real_t absolute_c = (real_t)code;
     bits_t exponent = (code - 0x3f3504f3) >> 23;
     real_t f = (real_t)(code - (exponent << 23)) - 1.0f;
     real_t log1p = f * LOG1P[7] + LOG1P[6];
@@ -430,7 +421,7 @@ INLINE void NAME(elements)(const float *theta, const float *updated, const float
     log1p = log1p * f + LOG1P[2];
     log1p = log1p * f + LOG1P[1];
     log1p = log1p * f + LOG1P[0];
-    real_t log_c = __builtin_convertvector(exponent, real_t) * 0.693147181f + f * log1p;
+    *log_c = __builtin_convertvector(exponent, real_t) * 0.693147181f + f * log1p;
     if (histogram) {
         bits_t mantissa = code & 0x7fffff;
         bits_t bin = (code >> 23) * 4 - (mantissa >= 0x1837f1) - (mantissa >= 0x3504f4) -
@@ -438,8 +429,26 @@ INLINE void NAME(elements)(const float *theta, const float *updated, const float
         bits_t low = bin < 1, high = bin > BINS - 1, none = code == 0;
         bin = (bin & ~low & ~high) | (low & 1) | (high & (BINS - 1));
         *(bins_t *)(bins + i) = __builtin_convertvector(bin & ~none, bins_t);
-        *(real_t *)(c + i) = absolute_c;
+        *(real_t *)(c + i) = (real_t)code;
     }
+    *absolute_c = (real_t)code;
+}
+
+/* Add LANES elements at `i` to the terms that are summed. */
+INLINE void NAME(elements)(const float *theta, const float *updated, const float *first,
+                           const float *second, int64_t i, real_t *terms, bits_t *zeros, float *c,
+                           int16_t *bins, int histogram) {
+    real_t x = *(const real_t *)(theta + i), y = *(const real_t *)(updated + i), absolute_c, log_c;
+    real_t delta = y - x;
+    bits_t at_zero = x == 0.0f;
+    *zeros -= at_zero;
+    real_t size = (real_t)((bits_t)x & 0x7fffffff);
+    real_t moved = (real_t)((bits_t)delta & 0x7fffffff);
+    real_t both = size + (real_t)((bits_t)y & 0x7fffffff);
+    /* A denominator of 0 is made 1; what comes of it is masked away, or 0. */
+    real_t ratio = moved / (real_t)((bits_t)size | (at_zero & 0x3f800000));
+    real_t symmetric = moved / (real_t)((bits_t)both | ((both == 0.0f) & 0x3f800000));
+    NAME(importances)(first, second, i, &absolute_c, &log_c, c, bins, histogram);
     terms[ABS_THETA] += size;
     terms[SQ_THETA] += size * size;
     terms[ABS_DELTA] += moved;
@@ -450,6 +459,44 @@ INLINE void NAME(elements)(const float *theta, const float *updated, const float
     terms[C] += absolute_c;
     terms[SQ_C] += absolute_c * absolute_c;
     terms[C_LOG_C] += absolute_c * log_c;
+}
+
+/* Add LANES / 2 elements in float64 to the sums. */
+INLINE void NAME(precisely)(const half_t *theta, const half_t *updated, const half_t *c,
+                            const half_t *logs, sum_t *sums) {
+    sum_t x = WIDE(*theta), y = WIDE(*updated), absolute_c = WIDE(*c), log_c = WIDE(*logs);
+    sum_t delta = y - x, size = SIZE(x), moved = SIZE(delta), both = size + SIZE(y);
+    mask_t at_zero = x == 0.0;
+    sum_t ratio = moved / (sum_t)((mask_t)size | (at_zero & 0x3ff0000000000000));
+    sum_t symmetric = moved / (sum_t)((mask_t)both | ((both == 0.0) & 0x3ff0000000000000));
+    sums[ABS_THETA] += size;
+    sums[SQ_THETA] += size * size;
+    sums[ABS_DELTA] += moved;
+    sums[SQ_DELTA] += moved * moved;
+    sums[THETA_DELTA] += x * delta;
+    sums[RATIO] += (sum_t)((mask_t)ratio & ~at_zero);
+    sums[ZEROS] += (sum_t)(at_zero & 0x3ff0000000000000);
+    sums[SYMMETRIC] += symmetric;
+    sums[C] += absolute_c;
+    sums[SQ_C] += absolute_c * absolute_c;
+    sums[C_LOG_C] += absolute_c * log_c;
+}
+
+/* `tile`, in float64. */
+INLINE void NAME(precise_tile)(const float *theta, const float *updated, const float *first,
+                               const float *second, int64_t n, sum_t *sums, float *c, int16_t *bins,
+                               int histogram) {
+    sum_t s[SUMS] = {0};
+    for (int64_t i = 0; i < n; i += LANES) {
+        real_t absolute_c, log_c;
+        NAME(importances)(first, second, i, &absolute_c, &log_c, c, bins, histogram);
+        for (int h = 0; h < 2; h++) {
+            int64_t at = i + h * LANES / 2;
+            NAME(precisely)((const half_t *)(theta + at), (const half_t *)(updated + at),
+                            (const half_t *)&absolute_c + h, (const half_t *)&log_c + h, s);
+        }
+    }
+    memcpy(sums, s, sizeof s);
 }
 
 /* Sums of a tile of n elements (a multiple of 2 LANES), every four of which are added up in float32;
@@ -550,7 +597,9 @@ static void PASS(const job_t *job, int64_t index) {
             else
                 for (int64_t i = 0; i < padded; i++) factor[i] = i < n ? 1.0f : 0.0f;
             const float *first = call->by_theta ? theta : ONES;
-            if (table)
+            if (job->precise)
+                NAME(precise_tile)(theta, updated, first, second, padded, here, c, bins, 1);
+            else if (table)
                 NAME(tile)(theta, updated, first, second, padded, here, c, bins, 1);
             else
                 NAME(tile)(theta, updated, first, second, padded, here, c, bins, 0);

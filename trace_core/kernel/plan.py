@@ -40,7 +40,7 @@ _dtype, _bytes = attrgetter("dtype"), attrgetter("nbytes")
 _CALL = 11
 """Words in front of the addresses: ``call_t``."""
 
-_COUNTS = ("tensor_count", "chunk_count", "origins", "level")
+_COUNTS = ("tensor_count", "chunk_count", "origins", "level", "precise")
 _PASS = ("call", "tensors", "chunks", "partial")
 _HISTOGRAM = ("table", "values")
 _NODES = ("groups", "members", "node_of", "node_size", "work", "items", "spare")
@@ -93,7 +93,8 @@ class Plan:
     ``origins`` what displacements are measured from, ``members`` the tensors of each node
     (`node_members`). What is observed is staged in the workspace, up to ``room`` observations,
     until it is drained. A plan runs between `enter` and `leave`; of those that share a workspace
-    one may be there at a time.
+    one may be there at a time. With ``precise`` all but the importance is worked out in float64,
+    whatever the tensors' types.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class Plan:
         gradient_dtypes: Sequence[torch.dtype],
         members: Sequence[Sequence[int]],
         workspace: Workspace,
+        *,
+        precise: bool = False,
     ) -> None:
         self._library = library
         self._workspace = workspace
@@ -127,7 +130,11 @@ class Plan:
         self._arrays: dict[str, Array] = {"call": call, "tensors": table, "chunks": chunks}
         self._nodes: dict[str, Array] = {}
         self._job = _Job(
-            tensor_count=n, chunk_count=len(chunks), origins=len(origins), level=level()
+            tensor_count=n,
+            chunk_count=len(chunks),
+            origins=len(origins),
+            level=level(),
+            precise=precise,
         )
         self._point(self._arrays)
         self._address = ctypes.byref(self._job)

@@ -1,0 +1,105 @@
+"""``tracerank score`` on real files: its answer, its words, its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+
+from sweeps.cli import main
+from trace_core import CHANGE_RATES, EXPLAINABILITIES, STABILITIES, Trace
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten checkpoints of a model with a wide layer and a narrow one that moves more."""
+    torch.manual_seed(0)
+    wide, narrow = torch.randn(80, 70), torch.randn(3, 4)
+    made = tmp_path / "trained"
+    for step in range(0, 100, 10):
+        (made / f"checkpoint-{step}").mkdir(parents=True)
+        state = {"body.0.weight": wide.clone(), "head.weight": narrow.clone()}
+        save_file(state, made / f"checkpoint-{step}" / "model.safetensors")
+        wide += 1e-3 * torch.randn(80, 70)
+        narrow += 1e-1 * torch.randn(3, 4)
+    return made
+
+
+def score(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, ["score", *map(str, words)])
+
+
+def test_for_programs(folder: Path, tmp_path: Path) -> None:
+    done = score(folder, "--json", "--out", tmp_path / "kept.npz")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    intervals, trace = told["intervals"], Trace.load(tmp_path / "kept.npz")
+    assert told["trace"] == str(tmp_path / "kept.npz")
+    assert [(each["from_step"], each["to_step"]) for each in intervals] == [
+        (step, step + 10) for step in range(0, 90, 10)
+    ]
+    assert (intervals[0]["from"], intervals[0]["to"]) == ("checkpoint-0", "checkpoint-10")
+    assert set(told["stability"]) == set(STABILITIES)
+    assert told["stability"]["directness"] == trace.stability("directness")
+    assert 0 < told["stability"]["steadiness"] <= 1
+    for i, each in enumerate(intervals):
+        assert set(each["change_rate"]) == set(CHANGE_RATES)
+        assert set(each["explainability"]) == set(EXPLAINABILITIES)
+        assert set(each["tensors"]) == {"body.0.weight", "head.weight"}
+        assert set(each["blocks"]) == {"body.0", "head"}
+        for kind, rate in each["change_rate"].items():
+            assert rate == trace.change_rate(kind)[i]
+        of_head = trace.block("head")
+        assert each["blocks"]["head"]["change_rate"]["rms"] == of_head.change_rate("rms")[i]
+        assert each["blocks"]["head"]["explainability"]["gini"] == of_head.explainability("gini")[i]
+    assert told["top_movers"][0]["tensor"] == "head.weight"
+    assert (told["importance"], told["parameters"]) == ("magnitude", 5612)
+
+
+def test_for_people(folder: Path) -> None:
+    done = score(*sorted(folder.iterdir(), reverse=True))
+    assert done.exit_code == 0, done.output
+    assert not done.stdout
+    assert "note: taken in the order of their steps" in done.stderr
+    assert "10 checkpoints of 5,612 parameters, in 2 tensors" in done.stderr
+    lines = [line.split() for line in done.stderr.splitlines()]
+    assert [line[:2] for line in lines if line and line[0] == "checkpoint-80"] == [
+        ["checkpoint-80", "checkpoint-90"]
+    ]
+    blocks = [line[0] for line in lines if line and line[0] in ("head", "body.0")]
+    assert blocks == ["head", "body.0"]
+    assert "steadiness needs" not in done.stderr
+
+
+def test_few_intervals_have_no_steadiness(folder: Path) -> None:
+    few = sorted(folder.iterdir())[:3]
+    done = score(*few, "--json")
+    assert json.loads(done.stdout)["stability"]["steadiness"] is None
+    assert "steadiness needs eight intervals" in done.stderr
+    kept = score(*few, "--out", folder / "kept.npz")
+    assert kept.stdout == f"{folder / 'kept.npz'}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["trained/checkpoint-0", "none"], 4, "none: there is no such file or folder"),
+        (["trained/checkpoint-0"], 2, "a series needs two checkpoints or more"),
+        (["trained/checkpoint-0", "trained"], 2, "trained: holds no checkpoint; expected one of"),
+        (["trained/checkpoint-0", "other.pt"], 2, "other.pt: is no whole file of torch.save"),
+        ([], 2, "Missing argument"),
+    ],
+)
+def test_bad_input_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    Path("other.pt").write_text("no pickle")
+    done = score(*words)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

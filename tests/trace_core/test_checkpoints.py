@@ -1,0 +1,439 @@
+"""Series of saved checkpoints: what they score, what they are read from, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from trace_core import CHANGE_RATES, Trace, Tracer
+from trace_core.checkpoints import CheckpointError, series, trace_checkpoints
+from trace_core.checkpoints.order import open_series
+from trace_core.concentration import exact
+
+SHAPES = {
+    "embeddings.weight": (700, 16),
+    "encoder.layer.0.dense.weight": (96, 64),
+    "encoder.layer.0.dense.bias": (96,),
+    "encoder.layer.1.dense.weight": (3, 5),
+    "encoder.layer.1.dense.bias": (3,),
+    "scale": (),
+}
+
+
+def made(seed: int, count: int = 4, dtype: torch.dtype = torch.float32) -> list[dict[str, Tensor]]:
+    """State dicts of a random walk, in which zeros stand still, start and end."""
+    generator = torch.Generator().manual_seed(seed)
+    now = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
+    now["embeddings.weight"][0] = 0.0
+    found = []
+    for _ in range(count):
+        found.append({name: tensor.to(dtype) for name, tensor in now.items()})
+        now = {
+            name: tensor + 1e-3 * torch.randn(tensor.shape, generator=generator)
+            for name, tensor in now.items()
+        }
+        now["embeddings.weight"][:1, :8] = 0.0
+        now["encoder.layer.0.dense.bias"][:4] = 0.0
+    return found
+
+
+def as_files(folder: Path, states: Sequence[Mapping[str, Tensor]]) -> list[Path]:
+    paths = [folder / f"step-{10 * k}.safetensors" for k in range(len(states))]
+    for path, state in zip(paths, states, strict=True):
+        save_file(dict(state), path)
+    return paths
+
+
+def as_pickles(folder: Path, states: Sequence[Mapping[str, Tensor]]) -> list[Path]:
+    paths = [folder / f"{10 * k}.pt" for k in range(len(states))]
+    for path, state in zip(paths, states, strict=True):
+        torch.save({"model_state_dict": dict(state), "epoch": 3, "note": "x"}, path)
+    return paths
+
+
+def as_old_pickles(folder: Path, states: Sequence[Mapping[str, Tensor]]) -> list[Path]:
+    paths = [folder / f"epoch{k}.bin" for k in range(len(states))]
+    for path, state in zip(paths, states, strict=True):
+        torch.save(dict(state), path, _use_new_zipfile_serialization=False)
+    return paths
+
+
+def as_folders(folder: Path, states: Sequence[Mapping[str, Tensor]]) -> list[Path]:
+    """As a Trainer leaves them, in two shards each."""
+    paths = [folder / f"checkpoint-{500 * (k + 1)}" for k in range(len(states))]
+    for path, state in zip(paths, states, strict=True):
+        path.mkdir()
+        names = list(state)
+        shards = {"model-1.safetensors": names[:2], "model-2.safetensors": names[2:]}
+        for file, inside in shards.items():
+            save_file({name: state[name] for name in inside}, path / file)
+        index = {"weight_map": {name: file for file, inside in shards.items() for name in inside}}
+        (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    return paths
+
+
+FORMATS = [as_files, as_pickles, as_old_pickles, as_folders]
+
+
+def flat(state: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    return torch.cat([state[name].double().reshape(-1) for name in names])
+
+
+def oracle(before: Tensor, after: Tensor) -> dict[str, float]:
+    """Change rates of one tensor or of all as one, in float64."""
+    delta, size = (after - before).abs(), before.abs()
+    both = size + after.abs()
+    kept = size > 0
+    return {
+        "elementwise": float((delta[kept] / size[kept]).mean()),
+        "global_l1": float(delta.sum() / size.sum()),
+        "rms": float((delta.square().sum() / size.square().sum()).sqrt()),
+        "symmetric": float(torch.where(both > 0, delta / both, 0.0).mean()),
+    }
+
+
+def assert_is(trace: Trace, states: Sequence[Mapping[str, Tensor]], close: float = 1e-9) -> None:
+    for interval, (first, second) in enumerate(itertools.pairwise(states)):
+        parts = {name: trace.tensor(name) for name in trace.tensors}
+        parts |= {f"block {name}": part for name, part in trace.by_block().items()}
+        for part in (trace, *parts.values()):
+            wanted = oracle(flat(first, part.tensors), flat(second, part.tensors))
+            for kind, value in wanted.items():
+                assert part.change_rate(kind)[interval] == pytest.approx(value, rel=close), kind
+        each = [oracle(first[n].double(), second[n].double())["global_l1"] for n in trace.tensors]
+        assert trace.change_rate("tensor_l1")[interval] == pytest.approx(np.mean(each), rel=close)
+        for part in (trace, *parts.values()):
+            gini, top = exact(flat(first, part.tensors).abs().numpy())
+            for kind, value in (("gini", gini), ("top_mass", top)):
+                found = part.explainability(kind)[interval]
+                bound = part.explainability_bound(kind)[interval]
+                assert np.isnan(found) == np.isnan(value)
+                assert np.isnan(value) or abs(found - value) <= bound + close
+    places = [flat(state, trace.tensors) for state in states]
+    path = sum(float((b - a).norm()) for a, b in itertools.pairwise(places))
+    wanted = float((places[-1] - places[0]).norm()) / path
+    assert trace.stability("directness") == pytest.approx(wanted, rel=close)
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_a_series_is_what_float64_makes_of_it(
+    write: Callable[[Path, Sequence[Mapping[str, Tensor]]], list[Path]], tmp_path: Path
+) -> None:
+    states = made(0)
+    paths = write(tmp_path, states)
+    trace = trace_checkpoints(paths)
+    assert set(trace.tensors) == set(SHAPES)
+    assert trace.sizes.sum() == sum(tensor.numel() for tensor in states[0].values())
+    assert_is(trace, states)
+    # So it is if the folder is given alone.
+    again = trace_checkpoints([tmp_path])
+    np.testing.assert_array_equal(again.statistics, trace.statistics)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    count=st.integers(2, 5),
+    dtypes=st.lists(
+        st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
+        min_size=2,
+        max_size=5,
+    ),
+    room=st.sampled_from([4096, 5000, 1 << 16]),
+    compiled=st.booleans(),
+)
+def test_whatever_the_types_the_pieces_and_the_pass(
+    seed: int,
+    count: int,
+    dtypes: list[torch.dtype],
+    room: int,
+    compiled: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Each checkpoint of a type of its own, read in pieces of any size, by either pass."""
+    states = [
+        {name: tensor.to(dtypes[k % len(dtypes)]) for name, tensor in state.items()}
+        for k, state in enumerate(made(seed, count))
+    ]
+    paths = as_files(tmp_path_factory.mktemp("series"), states)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(series, "_LEAST", room)
+        patch.setattr(series, "_MOST", room)
+        if not compiled:
+            patch.setattr(series, "library", lambda: None)
+        trace = trace_checkpoints(paths)
+    assert_is(trace, states)
+
+
+def test_a_checkpoint_after_every_step_gives_the_trace_of_the_training(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(80, 60), nn.Tanh(), nn.Linear(60, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    inputs, targets = torch.randn(64, 80), torch.randint(4, (64,))
+    tracer = Tracer(model, optimizer, importance="magnitude")
+    paths = []
+    for step in range(13):
+        paths.append(tmp_path / f"step{step}.pt")
+        torch.save(model.state_dict(), paths[-1])
+        if step < 12:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(inputs), targets).backward()
+            optimizer.step()
+    wanted, trace = tracer.trace(), trace_checkpoints(paths)
+    assert trace.steps.tolist() == wanted.steps.tolist()
+    for kind in CHANGE_RATES:
+        np.testing.assert_allclose(trace.change_rate(kind), wanted.change_rate(kind), rtol=2e-6)
+    for kind in ("gini", "hoyer", "entropy", "top_mass"):
+        found, known = trace.explainability(kind), wanted.explainability(kind)
+        np.testing.assert_allclose(found[~np.isnan(known)], known[~np.isnan(known)], rtol=1e-5)
+    for kind in ("steadiness", "steadiness_raw", "magnitude", "directness"):
+        assert trace.stability(kind) == pytest.approx(wanted.stability(kind), rel=1e-6)
+    assert trace.top_movers(3)[0][0] == wanted.top_movers(3)[0][0]
+    trace.save(tmp_path / "kept.npz")
+    kept = Trace.load(tmp_path / "kept.npz")
+    assert kept.score(0.3, stability="directness") == trace.score(0.3, stability="directness")
+
+
+def test_types_that_no_pass_reads(tmp_path: Path) -> None:
+    states = [
+        {"weight": tensor.to(torch.float8_e4m3fn)} for tensor in torch.randn(3, 40, 8).unbind()
+    ]
+    assert_is(trace_checkpoints(as_files(tmp_path, states)), states)
+
+
+def test_what_is_no_parameter_is_left_out_and_tied_ones_count_once(tmp_path: Path) -> None:
+    paths = []
+    for step in (1, 2):
+        weight = torch.randn(6, 4)
+        state = {
+            "_orig_mod.embed.weight": weight,
+            "_orig_mod.head.weight": weight,
+            "_orig_mod.norm.running_mean": torch.randn(6),
+            "_orig_mod.norm.num_batches_tracked": torch.tensor(7),
+            "_orig_mod.positions": torch.arange(6),
+            "_orig_mod.none": torch.zeros(0),
+        }
+        paths.append(tmp_path / f"step_{step}.ckpt")
+        torch.save({"state_dict": state, "global_step": step}, paths[-1])
+    trace = trace_checkpoints(paths)
+    assert trace.tensors == ("embed.weight",)
+    left = open_series(paths).checkpoints[0].left_out
+    assert left == ["norm.running_mean", "norm.num_batches_tracked", "positions", "none"]
+
+
+# ---- steps, order, learning rates
+
+
+def test_steps_put_them_into_order(tmp_path: Path) -> None:
+    states = made(1, 3)
+    paths = [tmp_path / f"checkpoint-{step}.safetensors" for step in (200, 1000, 90)]
+    for path, state in zip(paths, states, strict=True):
+        save_file(state, path)
+    found = open_series(sorted(paths))
+    assert found.steps == (90, 200, 1000)
+    assert found.reordered
+    assert found.labels == [f"checkpoint-{step}.safetensors" for step in (90, 200, 1000)]
+    assert found.learning_rates.tolist() == [110, 800]
+    assert not open_series([tmp_path]).reordered
+    assert_is(trace_checkpoints(paths), [states[2], states[0], states[1]])
+
+
+def test_names_that_tell_no_step_leave_the_order_as_it_is(tmp_path: Path) -> None:
+    states = made(2, 3)
+    paths = [tmp_path / name for name in ("resnet50.pt", "resnet101.pt", "a.pt")]
+    for path, state in zip(paths, states, strict=True):
+        torch.save(state, path)
+    found = open_series(paths)
+    assert (found.steps, found.known, found.reordered) == ((0, 1, 2), False, False)
+    assert_is(trace_checkpoints(paths), states)
+
+
+def test_a_trainers_log_tells_steps_and_learning_rates(tmp_path: Path) -> None:
+    paths = []
+    for name, state in zip("abc", made(3, 3), strict=True):
+        path = tmp_path / name
+        path.mkdir()
+        save_file(state, path / "model.safetensors")
+        paths.append(path / "model.safetensors")
+    log = [{"step": 5 * k, "learning_rate": 0.1 * k, "loss": 1.0} for k in range(1, 7)]
+    for step, path in zip((10, 20, 30), paths, strict=True):
+        state = {"global_step": step, "log_history": [*log, {"step": 30, "eval_loss": 2.0}]}
+        (path.parent / "trainer_state.json").write_text(json.dumps(state))
+    found = open_series(paths)
+    assert found.steps == (10, 20, 30)
+    # Of the steps from 10 to 20: five at 0.3 and five at 0.4.
+    np.testing.assert_allclose(found.learning_rates, [5 * 0.3 + 5 * 0.4, 5 * 0.5 + 5 * 0.6])
+    assert found.labels == [f"{name}/model.safetensors" for name in "abc"]
+
+
+# ---- what is refused
+
+
+class Bomb:
+    """Makes a file when it is loaded without care."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_code_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> None:
+    (good,) = as_files(tmp_path, made(0, 1))
+    mark, bad = tmp_path / "was-run", tmp_path / "step-10.pt"
+    state = {"weight": torch.zeros(3), "extra": Bomb(mark)}
+    torch.save(state, bad, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        CheckpointError, match=r"step-10\.pt: holds .*system.* refused, and nothing"
+    ):
+        trace_checkpoints([good, bad])
+    # The bare pickle of an object likewise.
+    bad.write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(CheckpointError, match=r"step-10\.pt: "):
+        trace_checkpoints([good, bad])
+    assert not mark.exists()
+    pickle.loads(bad.read_bytes())
+    assert mark.exists(), "the bomb was none"
+
+
+def shortened(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def test_truncated_files_and_other_bytes_are_refused(tmp_path: Path) -> None:
+    for write in FORMATS:
+        folder = tmp_path / write.__name__
+        folder.mkdir()
+        paths = write(folder, made(0, 2))
+        file = next(paths[1].glob("*-2.safetensors")) if paths[1].is_dir() else paths[1]
+        shortened(file)
+        with pytest.raises(CheckpointError, match=rf"{file.name}: is no whole "):
+            trace_checkpoints(paths)
+        for data in (b"", b"\x80", b"no checkpoint at all", b"PK\x03\x04" + bytes(100)):
+            file.write_bytes(data)
+            with pytest.raises(CheckpointError, match=re_start(file)):
+                trace_checkpoints(paths)
+
+
+def re_start(path: Path) -> str:
+    return rf"^{str(path).replace('.', '[.]')}: "
+
+
+def renamed(state: Mapping[str, Tensor], change: Callable[[str], str]) -> dict[str, Tensor]:
+    return {change(name): tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: renamed(s, "bert.{}".format), "'bert.' more before each"),
+        (lambda s: {k: v for k, v in s.items() if k != "scale"}, "it lacks 'scale'$"),
+        (lambda s: s | {"new.weight": s["scale"]}, "it has besides 'new.weight'$"),
+        (lambda s: renamed(s, str.upper), "it lacks 'EMB|it lacks 'embeddings.weight' and 5 more"),
+        (
+            lambda s: s | {"scale": torch.zeros(2)},
+            r"'scale' has shape \(2,\); in .*first.safetensors it has \(\)",
+        ),
+        (lambda s: {"a": torch.arange(3)}, "holds no floating-point parameters"),
+    ],
+)
+def test_checkpoints_of_different_models(
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]], message: str, tmp_path: Path
+) -> None:
+    state = made(0, 1)[0]
+    first, other = tmp_path / "first.safetensors", tmp_path / "other.safetensors"
+    save_file(state, first)
+    save_file({k: v.clone() for k, v in change(state).items()}, other)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        trace_checkpoints([first, other])
+    assert str(caught.value).startswith(f"{other}: ")
+
+
+def test_places_that_hold_no_series(tmp_path: Path) -> None:
+    (one,) = as_files(tmp_path, made(0, 1))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        trace_checkpoints([one, tmp_path / "none.pt"])
+    with pytest.raises(CheckpointError, match="a series needs two"):
+        trace_checkpoints([one])
+    with pytest.raises(CheckpointError, match="a series needs two"):
+        trace_checkpoints([])
+    with pytest.raises(CheckpointError, match="holds no checkpoints"):
+        trace_checkpoints([empty])
+    with pytest.raises(CheckpointError, match="holds no checkpoint; expected one of"):
+        trace_checkpoints([one, empty])
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(CheckpointError, match="no checkpoint that is known"):
+        trace_checkpoints([one, tmp_path / "notes.txt"])
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("{", "is no index of shards"),
+        ("[]", "is no index of shards"),
+        ('{"weight_map": {"a": 3}}', "is no index of shards"),
+        ('{"weight_map": {"a": "../outside.safetensors"}}', "is not in its folder"),
+        ('{"weight_map": {"a": "none.safetensors"}}', "none.safetensors, which is not beside it"),
+        ('{"weight_map": {"zz": "model-1.safetensors"}}', "lacks 'zz', which its index says"),
+        ('{"weight_map": {}}', "holds no floating-point parameters"),
+    ],
+)
+def test_an_index_that_misleads(index: str, message: str, tmp_path: Path) -> None:
+    paths = as_folders(tmp_path, made(0, 2))
+    (paths[1] / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(CheckpointError, match=message):
+        trace_checkpoints(paths)
+
+
+def test_a_diverged_checkpoint_is_named(tmp_path: Path) -> None:
+    states = made(0, 3)
+    states[2]["scale"] = torch.tensor(float("nan"))
+    trace = trace_checkpoints(as_files(tmp_path, states))
+    with pytest.raises(ValueError, match="'scale' is not finite at step 10"):
+        trace.stability("magnitude")
+
+
+PEAK = """
+import sys
+import trace_core.checkpoints.series as series
+def kib(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+open("/proc/self/clear_refs", "w").write("5")
+before = kib("VmHWM")
+series.trace_checkpoints([sys.argv[1]])
+print(kib("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+@pytest.mark.parametrize("write", [as_files, as_pickles])
+def test_memory_does_not_grow_with_the_files(
+    write: Callable[[Path, Sequence[Mapping[str, Tensor]]], list[Path]], tmp_path: Path
+) -> None:
+    """Eight files of 60 MB: far less than two of them are in memory at a time."""
+    state = {f"layers.{i}.weight": torch.randn(2500, 1000) for i in range(6)}
+    write(tmp_path, [state] * 8)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 100 * 1024
