@@ -53,9 +53,9 @@ def score(checkpoints: tuple[Path, ...], out: Path | None, as_json: bool) -> Non
         click.echo("note: taken in the order of their steps, not as they were given", err=True)
     with showing(console, at_once=False) as show:
         trace = trace_checkpoints(series, on_progress=lambda done, of: show_bytes(show, done, of))
-    figures = series_scores(trace, series)
     if out is not None:
         trace.save(out)
+    figures = series_scores(trace, series)
     if as_json:
         answer(json.dumps(figures | ({"trace": str(out)} if out else {})))
     elif out is not None:
@@ -64,8 +64,11 @@ def score(checkpoints: tuple[Path, ...], out: Path | None, as_json: bool) -> Non
 
 
 def _show(console: Console, trace: Trace, series: Series, figures: dict[str, Any]) -> None:
+    import numpy as np
     from rich.table import Table
     from rich.text import Text
+
+    from trace_core.statistics import Statistic
 
     def table(*columns: str) -> Table:
         made = Table(box=None, pad_edge=False, header_style="bold")
@@ -75,7 +78,7 @@ def _show(console: Console, trace: Trace, series: Series, figures: dict[str, Any
 
     said = f"{len(series.checkpoints)} checkpoints of {figures['parameters']:,} parameters"
     console.print(f"{said}, in {len(trace.tensors)} tensors", highlight=False, markup=False)
-    rows = table("from", "to", "change rate", "global_l1", "Gini of |θ|")
+    rows = table("from", "to", "change rate", "global_l1", "Gini of |θ| before")
     for each in figures["intervals"]:
         rates = each["change_rate"]
         cells = (rates["rms"], rates["global_l1"], each["explainability"]["gini"])
@@ -89,16 +92,28 @@ def _show(console: Console, trace: Trace, series: Series, figures: dict[str, Any
     told = ", ".join(f"{kind} {_figure(value)}" for kind, value in figures["stability"].items())
     console.print(f"Stability: {told}", highlight=False, markup=False, soft_wrap=True)
     if figures["stability"]["steadiness"] is None:
-        console.print("(steadiness needs eight intervals)", highlight=False, markup=False)
+        text = "(steadiness needs eight intervals in which something moved)"
+        console.print(text, highlight=False, markup=False)
+    finite = np.isfinite(trace.statistics[:, :, Statistic.ABS_DELTA]).all(axis=1)
+    if not finite.all():
+        label = series.labels[int(np.argmin(finite)) + 1]
+        console.print(f"note: {label} isn't finite", highlight=False, markup=False)
 
 
 def _by_path(trace: Trace) -> list[tuple[str, Trace, float]]:
     """Blocks with the length of their path over their mean size, the longest first."""
+    import numpy as np
+
+    from trace_core.statistics import Statistic, total
+
     found = []
     for name, part in trace.by_block().items():
-        rates = part.change_rate("rms")
-        path = float(rates[rates == rates].sum())
-        found.append((name, part, path))
+        moved, size = (
+            np.sqrt(total(part.statistics, statistic))
+            for statistic in (Statistic.SQ_DELTA, Statistic.SQ_THETA)
+        )
+        mean = float(size.mean())
+        found.append((name or "(top level)", part, float(moved.sum()) / mean if mean else 0.0))
     return sorted(found, key=lambda each: -each[2])
 
 

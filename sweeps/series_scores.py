@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trace_core import CHANGE_RATES, EXPLAINABILITIES, STABILITIES
+from trace_core import CHANGE_RATES, EXPLAINABILITIES, STABILITIES, TraceError
 
 if TYPE_CHECKING:
     from trace_core import Trace
     from trace_core.checkpoints.order import Series
 
-ENTROPY_AND_SIZE = ("entropy", "article")
-"""Kinds that fall with a model's size, and are told of the whole alone."""
+OF_THE_WHOLE = ("entropy", "article")
+"""Kinds that fall with a model's size: of its parts they tell nothing."""
 
 
 def series_scores(trace: Trace, series: Series) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def series_scores(trace: Trace, series: Series) -> dict[str, Any]:
     parts = {"": trace} | {f"block {k}": v for k, v in blocks.items()}
     parts |= {f"tensor {k}": v for k, v in tensors.items()}
     rates = {name: _each(part, "change_rate", CHANGE_RATES) for name, part in parts.items()}
-    kinds = [kind for kind in EXPLAINABILITIES if kind not in ENTROPY_AND_SIZE]
+    kinds = [kind for kind in EXPLAINABILITIES if kind not in OF_THE_WHOLE]
     shares = {name: _each(part, "explainability", kinds) for name, part in parts.items()}
     shares[""] = _each(trace, "explainability", EXPLAINABILITIES)
     labels, intervals = series.labels, []
@@ -38,7 +38,7 @@ def series_scores(trace: Trace, series: Series) -> dict[str, Any]:
             for name in parts
         }
         between: dict[str, Any] = {"from": labels[i], "to": labels[i + 1]}
-        if series.known:
+        if series.steps_known:
             between |= {"from_step": series.steps[i], "to_step": series.steps[i + 1]}
         intervals.append(
             between
@@ -50,11 +50,19 @@ def series_scores(trace: Trace, series: Series) -> dict[str, Any]:
         )
     return {
         "intervals": intervals,
-        "stability": {kind: _defined(trace.stability(kind)) for kind in STABILITIES},
+        "stability": {kind: _stability(trace, kind) for kind in STABILITIES},
         "importance": trace.importance,
         "parameters": int(trace.sizes.sum()),
         "top_movers": [{"tensor": name, "path": path} for name, path in trace.top_movers(count=10)],
     }
+
+
+def _stability(trace: Trace, kind: str) -> float | None:
+    """None too where a checkpoint isn't finite."""
+    try:
+        return _defined(trace.stability(kind))
+    except TraceError:
+        return None
 
 
 def _each(trace: Trace, method: str, kinds: Sequence[str]) -> dict[str, Any]:

@@ -79,16 +79,29 @@ def test_few_intervals_have_no_steadiness(folder: Path) -> None:
     few = sorted(folder.iterdir())[:3]
     done = score(*few, "--json")
     assert json.loads(done.stdout)["stability"]["steadiness"] is None
-    assert "steadiness needs eight intervals" in done.stderr
+    assert "steadiness needs eight intervals in which" in done.stderr
     kept = score(*few, "--out", folder / "kept.npz")
     assert kept.stdout == f"{folder / 'kept.npz'}\n"
+
+
+def test_a_diverged_checkpoint_is_named_and_the_rest_told(folder: Path, tmp_path: Path) -> None:
+    bad = {"body.0.weight": torch.full((80, 70), float("nan")), "head.weight": torch.zeros(3, 4)}
+    save_file(bad, folder / "checkpoint-90" / "model.safetensors")
+    done = score(folder, "--json", "--out", tmp_path / "kept.npz")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(name))
+    assert told["stability"]["directness"] is None
+    assert told["intervals"][-1]["change_rate"]["rms"] is None
+    assert told["intervals"][-2]["change_rate"]["rms"] > 0
+    assert "note: checkpoint-90 isn't finite" in done.stderr
+    assert len(Trace.load(tmp_path / "kept.npz")) == 9
 
 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
         (["trained/checkpoint-0", "none"], 4, "none: there is no such file or folder"),
-        (["trained/checkpoint-0"], 2, "a series needs two checkpoints or more"),
+        (["trained/checkpoint-0"], 2, "is one checkpoint; a series needs two"),
         (["trained/checkpoint-0", "trained"], 2, "trained: holds no checkpoint; expected one of"),
         (["trained/checkpoint-0", "other.pt"], 2, "other.pt: is no whole file of torch.save"),
         ([], 2, "Missing argument"),

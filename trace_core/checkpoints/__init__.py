@@ -13,8 +13,9 @@ read like this:
   Trainer's ``trainer_state.json``), else its number of steps, else 1: `steadiness` divides by it;
 - the importance is |θ|, as there are no gradients.
 
-The files are mapped and read in pieces, each byte once, and let go of as soon as it was read: the
-memory that is needed depends on the number of checkpoints and tensors, not on their size.
+The files are mapped and read in pieces, and let go of as soon as these were read: the memory that
+is needed depends on the number of checkpoints and tensors, not on their size. Tensors that aren't
+contiguous, and files of ``torch.save`` from before PyTorch 1.6, are held whole.
 """
 
 from __future__ import annotations

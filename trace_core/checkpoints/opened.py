@@ -53,14 +53,16 @@ class Checkpoint:
         self.path = path
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.tensors: dict[str, Tensor] = {}
-        """(n,) each: views of what is mapped."""
+        """(n,) each: views of what is mapped, or copies where a tensor isn't contiguous."""
         self.left_out: list[str] = []
         """Names of what is no floating-point parameter."""
         self.extra: dict[str, Any] = {}
         """Whole numbers that stand beside the parameters, such as ``global_step``."""
         self._mapped: list[tuple[int, int]] = []
-        tied: set[tuple[int, int]] = set()
+        self._loaded: list[Tensor] = []
+        """All tensors as they were loaded: while they live, what is mapped stays where it is."""
         for file, expected in _files(path).items():
+            tied: set[tuple[int, int]] = set()
             for name, tensor in self._of_file(file, expected):
                 self._add(plain_name(name), tensor, tied)
             self._mapped += _mappings(file)
@@ -90,11 +92,14 @@ class Checkpoint:
         return _state_dict(file, loaded)
 
     def _add(self, name: str, tensor: Tensor, tied: set[tuple[int, int]]) -> None:
+        self._loaded.append(tensor)
         if not tensor.is_floating_point() or _STATES.search(name) or not tensor.numel():
             self.left_out.append(name)
             return
         if tensor.layout != torch.strided:
             raise CheckpointError(f"{self.path}: {name!r} is {tensor.layout}; only dense is read")
+        if name in self.shapes:
+            raise CheckpointError(f"{self.path}: holds {name!r} twice, but for what wraps modules")
         place = tensor.data_ptr(), tensor.nbytes
         if place in tied:
             return
@@ -207,7 +212,10 @@ def _load(file: Path) -> object:
                 "loaded, so it was refused, and nothing of it was run; save the model's "
                 "state_dict() alone, best as .safetensors"
             ) from None
-        except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
+        except OSError:
+            raise
+        # Damaged bytes may make the reader raise anything.
+        except Exception as error:
             said = str(error).splitlines()
             raise CheckpointError(
                 f"{file}: is no whole file of torch.save ({said[0] if said else error!r}); copy or "
@@ -237,7 +245,7 @@ def _mappings(file: Path) -> list[tuple[int, int]]:
     None where the system doesn't say (it is Linux's to).
     """
     try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
+        lines = Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return []
     real, found = os.path.realpath(file), []

@@ -14,8 +14,12 @@ import numpy as np
 from trace_core.checkpoints.opened import PICKLED, SAFE, STEMS, Checkpoint, CheckpointError
 from trace_core.statistics import FloatArray
 
-_STEP = re.compile(r"(?:checkpoint|ckpt|global_?step|step|iter(?:ation)?|epoch)[-_=]?(\d+)", re.I)
-_FOLDER = re.compile(r"(?:checkpoint|ckpt|global_?step|step|iter|epoch)[-_=]?\d+", re.I)
+_STEP_NAMES = ("checkpoint|ckpt|global_?step|step|iter(?:ation)?", "epoch")
+"""What stands before a step in a name; the first kind that is there counts."""
+_STEPS = [
+    re.compile(rf"(?:{names})[-_=]?(\d{{1,15}})(?![0-9A-Za-z])", re.IGNORECASE)
+    for names in _STEP_NAMES
+]
 STATE = "trainer_state.json"
 """What the Trainer of transformers keeps beside a checkpoint."""
 
@@ -26,9 +30,8 @@ class Series:
 
     checkpoints: Sequence[Checkpoint]
     steps: tuple[int, ...]
-    """Rising: the optimiser steps before each, or 0, 1, 2 ... where they aren't known."""
-    known: bool
-    """Whether they are."""
+    """Rising: the optimiser steps (or epochs) before each, or 0, 1, 2 ... if not `steps_known`."""
+    steps_known: bool
     reordered: bool
     """Whether they were given in another order than that of their steps."""
     learning_rates: FloatArray
@@ -51,9 +54,9 @@ def open_series(paths: Sequence[Path]) -> Series:
     Raises FileNotFoundError, and CheckpointError if there are fewer than two, or one of them can't
     be read.
     """
-    given = len(paths) > 1
-    if len(paths) == 1 and paths[0].is_dir():
-        paths = _inside(paths[0])
+    searched = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+    if searched is not None:
+        paths = _inside(searched)
     if len(paths) < 2:
         raise CheckpointError(
             f"{', '.join(map(str, paths)) or 'nothing'}: a series needs two checkpoints or more, "
@@ -62,23 +65,41 @@ def open_series(paths: Sequence[Path]) -> Series:
     checkpoints = [Checkpoint(path) for path in paths]
     found = [_step_of(checkpoint) for checkpoint in checkpoints]
     steps = [step for step in found if step is not None]
-    if len(steps) < len(paths) or len(set(steps)) < len(paths):
-        count = len(paths)
-        return Series(checkpoints, tuple(range(count)), False, False, np.ones(count - 1))
+    if len(set(steps)) < len(paths):
+        if searched is not None:
+            raise CheckpointError(
+                f"{searched}: {_unclear(paths, found)}, so that the order of its checkpoints isn't "
+                "known; name them one by one, in their order"
+            )
+        return Series(checkpoints, tuple(range(len(paths))), False, False, np.ones(len(paths) - 1))
     order = sorted(range(len(paths)), key=steps.__getitem__)
-    steps = sorted(steps)
-    checkpoints = [checkpoints[i] for i in order]
+    steps, checkpoints = sorted(steps), [checkpoints[i] for i in order]
+    reordered = searched is None and order != sorted(order)
     rates = _learning_rates(checkpoints[-1].path, steps)
-    return Series(checkpoints, tuple(steps), True, given and order != sorted(order), rates)
+    return Series(checkpoints, tuple(steps), True, reordered, rates)
+
+
+def _unclear(paths: Sequence[Path], steps: Sequence[int | None]) -> str:
+    """Why checkpoints can't be put into order."""
+    for i, step in enumerate(steps):
+        if step is None:
+            return f"nothing tells the step of {paths[i].name!r}"
+        if step in steps[:i]:
+            return (
+                f"{paths[steps.index(step)].name!r} and {paths[i].name!r} are both of step {step}"
+            )
+    raise AssertionError
 
 
 def _inside(folder: Path) -> list[Path]:
     """The checkpoints in a folder: ``checkpoint-*`` folders and the like, else files."""
     entries = sorted(folder.iterdir())
-    folders = [each for each in entries if each.is_dir() and _FOLDER.search(each.name)]
+    folders = [each for each in entries if each.is_dir() and step_in(each.name) is not None]
     if folders:
         return folders
     files = [each for each in entries if each.suffix in (*SAFE, *PICKLED) and each.is_file()]
+    if any(each.stem in STEMS for each in files):
+        raise CheckpointError(f"{folder}: is one checkpoint; a series needs two or more")
     if not files:
         raise CheckpointError(
             f"{folder}: holds no checkpoints; expected folders such as checkpoint-500, or files "
@@ -87,22 +108,28 @@ def _inside(folder: Path) -> list[Path]:
     return files
 
 
+def step_in(name: str) -> int | None:
+    """The step that a name tells: ``checkpoint-500``, ``epoch=3-step=300`` (300), ``500``."""
+    found = next(filter(None, (pattern.search(name) for pattern in _STEPS)), None)
+    if found is None:
+        found = re.fullmatch(r"(\d{1,15})", name)
+    return int(found[1]) if found else None
+
+
 def _step_of(checkpoint: Checkpoint) -> int | None:
     """From its content, from what the trainer kept beside it, or from its name."""
     folder = _folder_of(checkpoint.path)
     told = checkpoint.extra.get("global_step", _state(folder).get("global_step"))
     if isinstance(told, int) and not isinstance(told, bool) and told >= 0:
         return told
-    name = checkpoint.path.stem if folder is None else folder.name
-    match = _STEP.search(name) or re.fullmatch(r"(\d+)", name)
-    return int(match[1]) if match and len(match[1]) < 16 else None
+    return step_in(checkpoint.path.stem if folder is None else folder.name)
 
 
 def _folder_of(path: Path) -> Path | None:
     """The folder that is a checkpoint, None where a file among others is one."""
     if path.is_dir():
         return path
-    return path.parent if path.name.split(".")[0] in STEMS else None
+    return path.parent if Path(path.name.removesuffix(".index.json")).stem in STEMS else None
 
 
 def _state(folder: Path | None) -> dict[str, Any]:
@@ -116,22 +143,26 @@ def _state(folder: Path | None) -> dict[str, Any]:
 
 
 def _learning_rates(last: Path, steps: Sequence[int]) -> FloatArray:
-    """Of each interval, from the last checkpoint's log; its number of steps if it has none.
-
-    What was logged at a step is taken for all steps since the one logged before.
+    """Of each interval, from the last checkpoint's log: the sum over its steps, between what was
+    logged in a straight line. Its number of steps if there is no usable log.
     """
     spans = np.diff(np.array(steps, np.float64))
     try:
-        logged = sorted(
-            (int(entry["step"]), float(entry["learning_rate"]))
-            for entry in _state(_folder_of(last)).get("log_history", [])
-            if "learning_rate" in entry and "step" in entry
+        logged = dict(
+            sorted(
+                (float(entry["step"]), float(entry["learning_rate"]))
+                for entry in _state(_folder_of(last)).get("log_history", [])
+                if "learning_rate" in entry and "step" in entry
+            )
         )
     except (TypeError, ValueError, AttributeError):
         return spans
-    if not logged or not all(np.isfinite(rate) for _, rate in logged):
+    at, rates = np.array(list(logged)), np.array(list(logged.values()))
+    if not len(at) or not np.isfinite([at, rates]).all():
         return spans
-    at = np.array([0.0, *(step for step, _ in logged)])
-    sums = np.concatenate([[0.0], np.cumsum(np.diff(at) * [rate for _, rate in logged])])
-    found: FloatArray = np.diff(np.interp(steps, at, sums))
+    ends = np.array(steps, np.float64)
+    places = np.unique(np.concatenate([at, ends]))
+    between = np.interp(places, at, rates)
+    sums = np.concatenate([[0.0], np.cumsum(np.diff(places) * (between[:-1] + between[1:]) / 2)])
+    found: FloatArray = np.diff(np.interp(ends, places, sums))
     return found if (found > 0).all() else spans

@@ -98,9 +98,8 @@ class _Pass:
         # As they lie in the file, so that it is read from its start to its end.
         for position in sorted(range(len(first)), key=lambda i: first[i].data_ptr()):
             size = self._sizes[position]
-            # Of equal parts none is so small that it would pass for a small tensor.
-            cuts = np.linspace(0, size, -(-size // room) + 1).astype(np.int64).tolist()
-            for start, stop in itertools.pairwise(cuts):
+            for start in range(0, size, room):
+                stop = min(start + room, size)
                 if batch and used + stop - start > room:
                     yield batch
                     batch, used = [], 0
