@@ -122,15 +122,15 @@ def records(sweep: sweeps.Sweep) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in (sweep.path / "traces").glob("*.json")]
 
 
-def await_progress(store: Store, above: dict[str, int] | None = None) -> dict[str, int]:
-    """The steps in the stored checkpoints, once every training that has one is well on its way, and
-    beyond what it had come to.
+def await_progress(store: Store, count: int, above: dict[str, int] | None = None) -> dict[str, int]:
+    """The steps in the stored checkpoints, once there are so many at least, and every training that
+    has one is well on its way, and beyond what it had come to.
     """
     until = time.monotonic() + 240
     while time.monotonic() < until:
         steps = steps_of(store)
         on = [step > 100 + (above or {}).get(name, 0) for name, step in steps.items()]
-        if len(on) >= 2 and all(on):
+        if len(on) >= count and all(on):
             return steps
         time.sleep(1)
     raise AssertionError(f"the trainings don't get on: {store.files()}")
@@ -180,14 +180,14 @@ def test_nodes_that_are_lost_cost_little(
     (tmp_path / "paced.py").write_text(PACED)
     monkeypatch.chdir(tmp_path)
     sweeping.submit(LONG, "long")
-    lost_with_worker = await_progress(store)
+    lost_with_worker = await_progress(store, LONG["trials"])
     busy(cluster).kill()
     cluster.await_loss(*(node for node in cluster.workers if not node.running))
     for node in cluster.workers:
         if not node.running:
             node.start(wait=False)
     # Those that were lost with it too.
-    lost_with_head = await_progress(store, above=lost_with_worker)
+    lost_with_head = await_progress(store, 1, above=lost_with_worker)
     cluster.await_nodes({node.address for node in cluster.nodes})
     cluster.head.kill()
     ended_before = {Path(name).stem for name in store.files("traces") if name.endswith(".json")}
