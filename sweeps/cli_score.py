@@ -48,6 +48,8 @@ def score(checkpoints: tuple[Path, ...], out: Path | None, as_json: bool) -> Non
     from trace_core.checkpoints.order import open_series
 
     console = Console(stderr=True)
+    if out is not None and out.exists():
+        raise FileExistsError(f"{out}: there is something already; name another file with --out")
     series = open_series(checkpoints)
     if series.reordered:
         click.echo("note: taken in the order of their steps, not as they were given", err=True)

@@ -236,6 +236,29 @@ def test_what_is_no_parameter_is_left_out_and_tied_ones_count_once(tmp_path: Pat
     assert left == ["norm.running_mean", "norm.num_batches_tracked", "positions", "none"]
 
 
+def test_views_are_read_as_what_they_show(tmp_path: Path) -> None:
+    states = []
+    for step in range(3):
+        whole, strip = torch.randn(6, 4), torch.randn(20)
+        state = {"column": whole[:, 1], "other": whole[:, 2], "every": strip[::2]}
+        state |= {"top": whole[:2], "left": whole[:, :2], "turned": torch.randn(5, 7).t()}
+        states.append(state)
+        torch.save(state, tmp_path / f"step-{step}.pt")
+    trace = trace_checkpoints([tmp_path])
+    assert set(trace.tensors) == set(states[0])
+    assert_is(trace, states)
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(1).expand(1000), torch.empty(3, device="meta")], ids=["expanded", "meta"]
+)
+def test_tensors_that_hold_less_than_they_show(tensor: Tensor, tmp_path: Path) -> None:
+    for step in range(2):
+        torch.save({"w": tensor}, tmp_path / f"step-{step}.pt")
+    with pytest.raises(CheckpointError, match="'w' holds less than its shape says"):
+        trace_checkpoints([tmp_path])
+
+
 # ---- steps, order, learning rates
 
 

@@ -62,7 +62,7 @@ class Checkpoint:
         self._loaded: list[Tensor] = []
         """All tensors as they were loaded: while they live, what is mapped stays where it is."""
         for file, expected in _files(path).items():
-            tied: set[tuple[int, int]] = set()
+            tied: set[object] = set()
             for name, tensor in self._of_file(file, expected):
                 self._add(plain_name(name), tensor, tied)
             self._mapped += _mappings(file)
@@ -91,7 +91,7 @@ class Checkpoint:
         }
         return _state_dict(file, loaded)
 
-    def _add(self, name: str, tensor: Tensor, tied: set[tuple[int, int]]) -> None:
+    def _add(self, name: str, tensor: Tensor, tied: set[object]) -> None:
         self._loaded.append(tensor)
         if not tensor.is_floating_point() or _STATES.search(name) or not tensor.numel():
             self.left_out.append(name)
@@ -100,12 +100,15 @@ class Checkpoint:
             raise CheckpointError(f"{self.path}: {name!r} is {tensor.layout}; only dense is read")
         if name in self.shapes:
             raise CheckpointError(f"{self.path}: holds {name!r} twice, but for what wraps modules")
-        place = tensor.data_ptr(), tensor.nbytes
+        if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.nbytes:
+            raise CheckpointError(f"{self.path}: {name!r} holds less than its shape says")
+        # A tensor and its transpose are the same parameter, other views of its memory aren't.
+        place = tensor.data_ptr(), *sorted(zip(tensor.shape, tensor.stride(), strict=True))
         if place in tied:
             return
         tied.add(place)
         self.shapes[name] = tuple(tensor.shape)
-        self.tensors[name] = tensor.detach().reshape(-1)
+        self.tensors[name] = tensor.detach().resolve_neg().contiguous().reshape(-1)
 
     def let_go(self, tensor: Tensor) -> None:
         """Give back the memory that a mapped tensor, or a part of one, has taken while it was read;
