@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,34 @@ def test_views_are_read_as_what_they_show(tmp_path: Path) -> None:
     trace = trace_checkpoints([tmp_path])
     assert set(trace.tensors) == set(states[0])
     assert_is(trace, states)
+
+
+def test_archives_that_do_not_hold_numbers_as_memory_does(tmp_path: Path) -> None:
+    """Compressed, or of the other byte order."""
+    states = made(0, 3)
+    for name, state in zip(("step-0", "step-1", "step-2"), states, strict=True):
+        torch.save(state, tmp_path / f"{name}.pt")
+    for name in ("step-0", "step-1"):
+        with zipfile.ZipFile(tmp_path / f"{name}.pt") as archive:
+            parts = {entry: archive.read(entry) for entry in archive.namelist()}
+        how = zipfile.ZIP_DEFLATED if name == "step-0" else zipfile.ZIP_STORED
+        if name == "step-1":
+            for entry, data in parts.items():
+                if "/data/" in entry:
+                    parts[entry] = np.frombuffer(data, np.float32).byteswap().tobytes()
+                elif entry.endswith("byteorder"):
+                    parts[entry] = b"big" if sys.byteorder == "little" else b"little"
+        with zipfile.ZipFile(tmp_path / f"{name}.pt", "w", how) as archive:
+            for entry, data in parts.items():
+                archive.writestr(entry, data)
+    assert_is(trace_checkpoints([tmp_path]), states)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "step-1.pt")
+    (one,) = as_files(tmp_path, made(0, 1))
+    with pytest.raises(CheckpointError, match="neither a file nor a folder"):
+        trace_checkpoints([one, tmp_path / "step-1.pt"])
 
 
 @pytest.mark.parametrize(

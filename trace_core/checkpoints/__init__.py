@@ -15,7 +15,7 @@ read like this:
 
 The files are mapped and read in pieces, and let go of as soon as these were read: the memory that
 is needed depends on the number of checkpoints and tensors, not on their size. Tensors that aren't
-contiguous, and files of ``torch.save`` from before PyTorch 1.6, are held whole.
+contiguous, and files of ``torch.save`` that can't be mapped, are held whole.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ import json
 import os
 import pickle
 import re
+import sys
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,8 @@ def _files(path: Path) -> dict[Path, set[str] | None]:
                 "pytorch_model.bin, model.safetensors.index.json and the like in the folder"
             )
         path = found
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is neither a file nor a folder")
     if path.name.endswith(".index.json"):
         return _shards(path)
     if path.suffix not in (*SAFE, *PICKLED):
@@ -195,13 +199,7 @@ def _load(file: Path) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            try:
-                return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError as error:
-                # Files from before PyTorch 1.6 can't be mapped.
-                if "mmap" not in str(error):
-                    raise
-            return torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=_as_in_memory(file))
         except pickle.UnpicklingError as error:
             refused = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", str(error))
             if refused is None:
@@ -224,6 +222,19 @@ def _load(file: Path) -> object:
                 f"{file}: is no whole file of torch.save ({said[0] if said else error!r}); copy or "
                 "download it again"
             ) from None
+
+
+def _as_in_memory(file: Path) -> bool:
+    """Whether the numbers stand in the file as they do in memory, so that it can be mapped: not in
+    files from before PyTorch 1.6, which are no archives, compressed ones, or another byte order's.
+    """
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        orders = [archive.read(e) for e in entries if e.filename.endswith("/byteorder")]
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    return stored and all(order == sys.byteorder.encode() for order in orders)
 
 
 def _state_dict(file: Path, loaded: Mapping[Any, Any]) -> dict[str, Tensor]:
