@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from search_spaces.dimensions import Scalar
+from search_spaces.dimensions import Dimension, Scalar
 from search_spaces.errors import SpaceError, unknown
 from search_spaces.setting import Setting
 from search_spaces.shape import TaskShape
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from search_spaces.tasks.task import Splits, Task
+
+
+class Source(Protocol):
+    """Where models come from that are not built from their settings alone: checkpoints."""
+
+    def expanded(self, given: dict[str, Dimension], where: str) -> dict[str, Dimension]:
+        """The settings as they are kept, from those of a configuration. Raises SpaceError."""
+
+    def canonical(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """The settings with those that change nothing about this model at one fixed value."""
+
+    def identity(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """The settings with what is named in them told by its content: a hash for a checkpoint's
+        files, wherever they lie. Raises SpaceError where they are not found.
+        """
+
+    def problems(self, task: Task, given: Mapping[str, Dimension], where: str) -> list[str]:
+        """All that is wrong with these settings for the task and can be known before anything is
+        trained, a line each with its key path.
+        """
+
+    def preparation(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """The settings, told by their content, on which `prepare` depends."""
+
+    def prepare(self, task: Task, settings: Mapping[str, Scalar]) -> Splits:
+        """The task's data as the model reads it. Raises SpaceError."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +50,7 @@ class Architecture:
     ``fits(shape)`` is None, or the reason why no such model can serve the task. ``builder(shape,
     **settings)`` makes the model with PyTorch's global generator, so that the caller's seed
     determines it. ``open_settings``: settings beyond those listed are handed on as they are.
+    ``source``: where its models come from, if not from their settings alone.
     """
 
     name: str
@@ -30,6 +59,7 @@ class Architecture:
     fits: Callable[[TaskShape], str | None]
     builder: Callable[..., nn.Module]
     open_settings: bool = False
+    source: Source | None = None
 
     def settings_for(self, names: Iterable[str], where: str) -> dict[str, Setting]:
         """The settings that hold where ``names`` are given. Raises SpaceError for unknown ones."""
@@ -61,6 +91,25 @@ class Architecture:
         return self.builder(shape, **complete)
 
 
-def fits_all(shape: TaskShape) -> str | None:
-    """For an architecture that can serve every task."""
-    return None
+def fits_numbers(shape: TaskShape) -> str | None:
+    """For an architecture that can serve every task of numbers."""
+    if shape.layout != "text":
+        return None
+    return "reads numbers, and the task has texts: take pretrained, which has a tokenizer"
+
+
+def fresh_parts(model: nn.Module) -> list[nn.Module]:
+    """The parts of a model that are drawn anew by an initialisation: all of it, unless it has a
+    method ``fresh_parts()`` that returns those which don't come from a checkpoint.
+    """
+    told = getattr(model, "fresh_parts", None)
+    return [model] if told is None else list(told())
+
+
+def rate_scales(model: nn.Module) -> dict[str, float]:
+    """By which factor each parameter's learning rate is another than the model's, by the names of
+    ``model.named_parameters()``: as its method ``rate_scales()`` tells, if it has one; those that
+    are not named have 1.
+    """
+    told = getattr(model, "rate_scales", None)
+    return {} if told is None else dict(told())

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from search_spaces.architecture import Architecture, fits_all
+from search_spaces.architecture import Architecture, fits_numbers
 from search_spaces.dimensions import Scalar
 from search_spaces.errors import SpaceError, did_you_mean, shown
 from search_spaces.setting import Kind, Setting
@@ -100,7 +100,7 @@ def load_builder(path: str, where: str) -> Architecture:
         name=path,
         description=next(iter((inspect.getdoc(function) or "user's own").splitlines())),
         settings=settings,
-        fits=fits_all,
+        fits=fits_numbers,
         builder=build,
         open_settings=any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters),
     )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from search_spaces.errors import SpaceError, shown
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "language"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,9 @@ class TaskShape:
     """The shape of one example, without the batch, and of one output.
 
     ``input_shape``: (features,) for tables, (steps, features) for sequences, (channels, height,
-    width) for images. ``outputs``: classes of a classification, numbers of a regression. Raises
-    SpaceError.
+    width) for images, and () for texts, which have none before a tokenizer has read them.
+    ``outputs``: classes of a classification, numbers of a regression; 0 for language, whose outputs
+    are the tokens of the model's own vocabulary. Raises SpaceError.
     """
 
     input_shape: tuple[int, ...]
@@ -26,22 +27,26 @@ class TaskShape:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
-        if not 1 <= len(self.input_shape) <= 3 or min(self.input_shape) < 1:
+        if len(self.input_shape) > 3 or min(self.input_shape, default=1) < 1:
             raise SpaceError(
                 f"input_shape: got {shown(self.input_shape)}; must be (features,), "
-                "(steps, features) or (channels, height, width), each at least 1"
+                "(steps, features) or (channels, height, width), each at least 1, or () for texts"
             )
-        if self.kind not in ("classification", "regression"):
-            raise SpaceError(f"kind: got {shown(self.kind)}; must be classification or regression")
-        fewest = 2 if self.kind == "classification" else 1
+        fewest = {"classification": 2, "regression": 1, "language": 0}.get(self.kind)
+        if fewest is None:
+            raise SpaceError(
+                f"kind: got {shown(self.kind)}; must be classification, regression or language"
+            )
         if self.outputs < fewest:
             raise SpaceError(
                 f"outputs: got {shown(self.outputs)}; must be at least {fewest} for {self.kind}"
             )
 
     @property
-    def layout(self) -> Literal["table", "sequence", "image"]:
+    def layout(self) -> Literal["text", "table", "sequence", "image"]:
         """What an example is, by the number of its dimensions."""
+        if not self.input_shape:
+            return "text"
         if len(self.input_shape) == 1:
             return "table"
         return "sequence" if len(self.input_shape) == 2 else "image"

@@ -16,7 +16,8 @@ def fits(shape: TaskShape) -> str | None:
     """Images only."""
     if shape.layout == "image":
         return None
-    return f"needs images, (channels, height, width), and the task has {shape.input_shape}"
+    has = shape.input_shape or "texts"
+    return f"needs images, (channels, height, width), and the task has {has}"
 
 
 def build(shape: TaskShape, *, channels: int, depth: int) -> nn.Module:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 def fits(shape: TaskShape) -> str | None:
     """Images and sequences."""
-    if shape.layout != "table":
+    if shape.layout in ("image", "sequence"):
         return None
     return (
         "needs images, (channels, height, width), or sequences, (steps, features), "
-        f"and the task has {shape.input_shape}"
+        f"and the task has {shape.input_shape or 'texts'}"
     )
 
 

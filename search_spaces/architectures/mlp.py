@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_spaces.architecture import Architecture, fits_all
+from search_spaces.architecture import Architecture, fits_numbers
 from search_spaces.setting import Setting
 from search_spaces.shape import TaskShape
 
@@ -35,6 +35,6 @@ MLP = Architecture(
             "str", "relu", "activation of the hidden layers", choices=("relu", "tanh", "gelu")
         ),
     },
-    fits=fits_all,
+    fits=fits_numbers,
     builder=build,
 )

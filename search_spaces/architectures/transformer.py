@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from search_spaces.architecture import Architecture, fits_all
+from search_spaces.architecture import Architecture, fits_numbers
 from search_spaces.setting import Setting
 from search_spaces.shape import TaskShape
 
@@ -27,6 +27,6 @@ TRANSFORMER = Architecture(
         "depth": Setting("int", 2, "blocks of attention and feed-forward", low=1, high=12),
         "heads": Setting("int", 2, "attention heads, of width // heads each", low=1, high=8),
     },
-    fits=fits_all,
+    fits=fits_numbers,
     builder=build,
 )

@@ -32,8 +32,9 @@ class Metric:
 class Part:
     """Examples and their targets.
 
-    ``inputs``: (n, *input_shape) float32. ``targets``: (n,) int64 class numbers, or (n, outputs)
-    float32.
+    ``inputs``: (n, *input_shape), float32, or uint8 for the pixels of images; (n,) objects of type
+    str for texts. ``targets``: (n,) int64 class numbers; (n, outputs) float32; for language (n, 0),
+    since a text is its own target.
     """
 
     inputs: Array
@@ -47,20 +48,25 @@ class Part:
 class Splits:
     """The three parts of a task's data, without an example in common.
 
-    ``target_scale``: how many original units one unit of a regression's targets is.
+    ``target_scale``: how many original units one unit of a regression's targets is. ``pixels``:
+    where inputs are uint8, the mean and deviation of each channel, (channels,) float32 on a scale
+    from 0 to 1, by which a model is given them standardised.
     """
 
     train: Part
     validation: Part
     test: Part
     target_scale: float = 1.0
+    pixels: tuple[Array, Array] | None = None
 
 
 class Task(ABC):
     """Data, loss and metric under one name.
 
     ``load`` returns the `Splits`; it is called once, at first use. ``train_size``, if known
-    beforehand, lets a configuration be checked without loading anything.
+    beforehand, lets a configuration be checked without loading anything. ``content``: the hash of
+    the files that the data comes from, if any: then the data is prepared once and shared by all
+    that train on it.
     """
 
     metric: Metric
@@ -72,6 +78,7 @@ class Task(ABC):
         shape: TaskShape,
         load: Callable[[], Splits],
         train_size: int | None = None,
+        content: str = "",
     ) -> None:
         if shape.kind != self._kind:
             raise SpaceError(f"task {name}: got a shape of {shape.kind}; must be {self._kind}")
@@ -79,6 +86,7 @@ class Task(ABC):
         self.shape = shape
         self._load = load
         self._train_size = train_size
+        self.content = content
         self._splits: Splits | None = None
 
     @property
@@ -111,8 +119,13 @@ class Task(ABC):
         if inputs.shape[1:] != self.shape.input_shape or not len(inputs):
             rule = f"(n, {', '.join(map(str, self.shape.input_shape))}) with n at least 1"
             refuse(f"inputs have shape {inputs.shape}", rule)
-        if inputs.dtype != np.float32 or not np.isfinite(inputs).all():
-            refuse(f"inputs are {inputs.dtype}", "finite float32")
+        if self.shape.layout == "text":
+            if inputs.dtype != object or not all(isinstance(text, str) for text in inputs):
+                refuse(f"inputs are {inputs.dtype}", "an array of objects that are str")
+        elif inputs.dtype == np.uint8 and self.shape.layout == "image":
+            pass
+        elif inputs.dtype != np.float32 or not np.isfinite(inputs).all():
+            refuse(f"inputs are {inputs.dtype}", "finite float32, or uint8 for pixels of images")
         classes = self.kind == "classification"
         wanted = (len(inputs),) if classes else (len(inputs), self.shape.outputs)
         if targets.shape != wanted:
@@ -126,6 +139,12 @@ class Task(ABC):
                 refuse(f"targets are {targets.dtype}", f"int64 from 0 to {self.shape.outputs - 1}")
         elif targets.dtype != np.float32 or not np.isfinite(targets).all():
             refuse(f"targets are {targets.dtype}", "finite float32")
+
+    def summarise(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What `evaluate` needs of outputs (n, ...), (n, k): the outputs themselves, unless those
+        of a whole part would be too many to keep.
+        """
+        return outputs
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -142,8 +161,9 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, outputs: Array, targets: Array) -> tuple[float, float]:
-        """The metric of a model's outputs (n, outputs) against a part's targets, and its standard
-        error over the sample of n examples. Both are nan where an output isn't finite.
+        """The metric of a model's outputs (n, outputs), as `summarise` gives them, against a part's
+        targets, and its standard error over the sample of n examples. Both are nan where an output
+        isn't finite.
         """
 
     @abstractmethod

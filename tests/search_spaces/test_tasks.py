@@ -257,7 +257,6 @@ def test_a_task_is_of_its_shape_s_kind() -> None:
 @pytest.mark.parametrize(
     ("shape", "outputs", "kind", "message"),
     [
-        ((), 2, "classification", "input_shape: got"),
         ((1, 2, 3, 4), 2, "classification", "input_shape: got"),
         ((0,), 2, "classification", "input_shape: got"),
         ((2,), 1, "classification", "outputs: got 1; must be at least 2"),
