@@ -4,7 +4,13 @@ Importing it, and parsing a space, needs neither torch nor scikit-learn: buildin
 loading data do.
 """
 
-from search_spaces.architectures import Architecture, architecture_names, get_architecture
+from search_spaces.architecture import fresh_parts, rate_scales
+from search_spaces.architectures import (
+    Architecture,
+    architecture_names,
+    get_architecture,
+    source_of,
+)
 from search_spaces.common import COMMON
 from search_spaces.dimensions import (
     Choice,
@@ -33,7 +39,9 @@ from search_spaces.tasks import (
     get_task,
     regression_splits,
     task_names,
+    task_spec,
 )
+from search_spaces.tasks.spec import task_identity, task_metric, task_name
 
 __all__ = [
     "COMMON",
@@ -59,6 +67,7 @@ __all__ = [
     "architecture_names",
     "classification_splits",
     "code_hash",
+    "fresh_parts",
     "get_architecture",
     "get_task",
     "initialise",
@@ -66,6 +75,12 @@ __all__ = [
     "member",
     "parse_dimension",
     "parse_point",
+    "rate_scales",
     "regression_splits",
+    "source_of",
+    "task_identity",
+    "task_metric",
+    "task_name",
     "task_names",
+    "task_spec",
 ]

@@ -12,8 +12,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sweeps.config import MOST, SweepConfig, load_config
+from sweeps.config import SweepConfig, load_config, require_ready
 from sweeps.config_messages import ConfigError, shown
+from sweeps.config_sections import MOST
 from sweeps.handle import Sweep
 from sweeps.run_directory import RunDirectory, resume_command
 from trace_core.durable import write_atomically
@@ -81,6 +82,7 @@ def run(
     settings, import_path = resolve(config, trials=trials, seed=seed)
     count = worker_count(workers, settings, ray_address)
     _reach(ray_address)
+    require_ready(settings, str(config) if isinstance(config, str | PathLike) else "configuration")
     from sweeps.sweep import create
 
     path = RUNS / f"{settings.name}-{datetime.now():%Y%m%d-%H%M%S}" if out is None else Path(out)
@@ -120,6 +122,7 @@ def resume(
         settings = longer
         with directory.driving():
             write_atomically(directory.configuration, settings.dump().encode())
+    require_ready(settings, str(directory.configuration))
     return drive_directory(directory, settings, count, ray_address, import_path, progress=progress)
 
 
@@ -219,7 +222,7 @@ def drive_directory(
     from sweeps.sweep import SweepResult, drive
 
     sweep = Sweep(directory.path)
-    with _display(settings.metric_name, progress) as update:
+    with _display(directory, settings.metric_name, progress) as update:
 
         def report(result: SweepResult) -> None:
             # While the directory is held: whoever watches takes its end for that of the sweep.
@@ -252,7 +255,9 @@ def drive_directory(
 
 
 @contextlib.contextmanager
-def _display(metric: str, shown: bool) -> Iterator[Callable[[Progress], None]]:
+def _display(
+    directory: RunDirectory, metric: str, shown: bool
+) -> Iterator[Callable[[Progress], None]]:
     if not shown:
         yield lambda progress: None
         return
@@ -260,5 +265,5 @@ def _display(metric: str, shown: bool) -> Iterator[Callable[[Progress], None]]:
 
     from sweeps.terminal import Display
 
-    with Display(Console(stderr=True), metric) as display:
+    with Display(Console(stderr=True), metric, directory) as display:
         yield display.update

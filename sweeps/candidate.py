@@ -9,7 +9,15 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from search_spaces import Dimension, Scalar, SpaceError, code_hash, is_import_path
+from search_spaces import (
+    Dimension,
+    Scalar,
+    SpaceError,
+    code_hash,
+    is_import_path,
+    source_of,
+    task_identity,
+)
 from sweeps.config import SweepConfig
 from trace_core.statistics import STATISTICS_VERSION
 
@@ -18,13 +26,15 @@ from trace_core.statistics import STATISTICS_VERSION
 class Candidate:
     """A model: a training less its seed.
 
-    ``settings`` are the architecture's, complete. ``momentum`` is 0 unless the optimiser is sgd.
-    ``importance``, ``every`` and ``histograms`` are the tracer's settings. It trains with so many
-    ``threads`` on its ``device``, cpu or cuda, since figures differ by these in their last digits.
+    ``task`` is named, or told by its kind and settings. ``settings`` are the architecture's,
+    complete. ``momentum`` is 0 unless the optimiser is sgd. It is trained for so many ``epochs``,
+    or where these are 0 for ``steps`` with ``evaluations`` evenly between them. ``importance``,
+    ``every`` and ``histograms`` are the tracer's settings. It trains with so many ``threads`` on
+    its ``device``, cpu or cuda, since figures differ by these in their last digits.
     α is no part of it.
     """
 
-    task: str
+    task: str | dict[str, Any]
     architecture: str
     settings: dict[str, Scalar]
     init: str
@@ -41,6 +51,8 @@ class Candidate:
     histograms: int
     threads: int = 1
     device: str = "cpu"
+    steps: int = 0
+    evaluations: int = 0
 
     @classmethod
     def from_parameters(
@@ -69,6 +81,9 @@ class Candidate:
             setting: drawn[f"{architecture}.{setting}"]
             for setting in config.space.architectures[architecture]
         }
+        source = source_of(architecture)
+        if source is not None:
+            settings = source.canonical(settings)
         candidate = cls(
             task=config.task,
             architecture=architecture,
@@ -79,7 +94,9 @@ class Candidate:
             momentum=drawn.get("momentum", 0.0),
             weight_decay=drawn["weight_decay"],
             schedule=drawn["schedule"],
-            epochs=drawn.get("epochs", config.budget.epochs),
+            epochs=drawn.get("epochs", config.budget.epochs or 0),
+            steps=config.budget.steps or 0,
+            evaluations=config.budget.evaluations or 0,
             batch_size=drawn.get("batch_size", config.budget.batch_size),
             dtype=config.dtype,
             importance=config.tracer.importance,
@@ -107,25 +124,43 @@ class Candidate:
 
     def described(self) -> dict[str, Scalar]:
         """What sets this model apart besides architecture and initialisation, for people."""
-        common = ["optimizer", "learning_rate", "weight_decay", "schedule", "epochs", "batch_size"]
+        length = "steps" if self.steps else "epochs"
+        common = ["optimizer", "learning_rate", "weight_decay", "schedule", length, "batch_size"]
         if self.optimizer == "sgd":
             common.insert(2, "momentum")
         return {**self.settings, **{name: getattr(self, name) for name in common}}
+
+    @property
+    def family(self) -> str:
+        """The architecture, and the checkpoint that the model begins from, if there is one."""
+        checkpoint = self.settings.get("checkpoint")
+        return f"{self.architecture} {checkpoint}" if checkpoint else self.architecture
+
+    @property
+    def rounds(self) -> int:
+        """How many evaluations a training has after its first: one for each epoch, or as many as a
+        budget in steps says.
+        """
+        return self.epochs or self.evaluations
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines this model's trainings, except the seed, as plain data.
 
         Besides the fields: the version of the statistics, and the hash of the user's code where
-        task or architecture are named by import path. Momentum is in it only where sgd uses it,
-        threads and device where they are not the usual ones.
+        task or architecture are named by import path; files are told by their content. Momentum is
+        in it only where sgd uses it, threads, device and steps where they are not the usual ones.
         """
         identity = self.to_dict()
+        identity["task"] = task_identity(self.task)
+        source = source_of(self.architecture)
+        if source is not None:
+            identity["settings"] = source.identity(self.settings)
         if self.optimizer != "sgd":
             del identity["momentum"]
-        for name, usual in (("threads", 1), ("device", "cpu")):
+        for name, usual in (("threads", 1), ("device", "cpu"), ("steps", 0), ("evaluations", 0)):
             if identity[name] == usual:
                 del identity[name]
-        named = sorted(path for path in (self.task, self.architecture) if is_import_path(path))
+        named = sorted(str(path) for path in (self.task, self.architecture) if is_import_path(path))
         return {
             **identity,
             "statistics": STATISTICS_VERSION,

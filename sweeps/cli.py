@@ -183,10 +183,12 @@ def resume(
 def validate(config: Path, workers: int | None, as_json: bool) -> None:
     """Check CONFIG, show its space, count the trainings and estimate what they cost."""
     from sweeps.api import resolve, worker_count
+    from sweeps.config import require_ready
     from sweeps.earlier import gather
     from sweeps.estimate import estimate
 
     settings, _ = resolve(config)
+    require_ready(settings, str(config))
     earlier = gather(settings)
     try:
         costs = estimate(settings, worker_count(workers, settings))
@@ -196,7 +198,7 @@ def validate(config: Path, workers: int | None, as_json: bool) -> None:
     if as_json:
         answer(json.dumps({"config": settings.resolved(), "estimate": costs.to_json()}))
         return
-    answer(f"{config} is valid: task {settings.task}, {settings.trials} trials")
+    answer(f"{config} is valid: task {settings.task_name}, {settings.trials} trials")
     for row in settings.space.describe():
         answer(f"  {row.name:24} {row.values:40} {row.when}")
     if settings.warm_start:

@@ -149,7 +149,7 @@ class Conductor:
         """Queue the trainings of a model of which some are needed, in the groups that train as one:
         the first by itself where it may be pruned, which is ``judged`` then.
         """
-        reports = self.config.pruner.reports(trainings[0].candidate.epochs)
+        reports = self.config.pruner.reports(trainings[0].candidate.rounds)
         needed = needed - {
             name for work in (*self._queue, *self._running.values()) for name in work.ids
         }
@@ -308,6 +308,7 @@ class Conductor:
         last = seen[-1]
         task = self.config.task_object()
         (training,) = work.trainings
+        rounds = "evaluations" if training.candidate.steps else "epochs"
         record = TrainingRecord(
             training_id=training.training_id,
             model_id=training.candidate.model_id,
@@ -316,7 +317,7 @@ class Conductor:
             trial=work.trial,
             runner=runner,
             seconds=last["seconds"],
-            reason=f"pruned after {last['epoch']} of {training.candidate.epochs} epochs, at "
+            reason=f"pruned after {last['epoch']} of {training.candidate.rounds} {rounds}, at "
             f"{task.metric.name} {last['metric']:.4g}",
             steps=last["step"],
             metric_name=task.metric.name,
@@ -367,7 +368,7 @@ class Conductor:
             self._tell(trial)
             return
         first = trial.trainings[0].training_id
-        pruned = bool(self.config.pruner.reports(trial.candidate.epochs))
+        pruned = bool(self.config.pruner.reports(trial.candidate.rounds))
         needed = {first} if pruned and first in trial.missing else trial.missing
         self._enqueue(trial.trainings, needed, trial.number)
 

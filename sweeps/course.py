@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from search_spaces import Part, get_architecture, get_task, initialise
+from search_spaces import (
+    Part,
+    fresh_parts,
+    get_architecture,
+    get_task,
+    initialise,
+    rate_scales,
+)
 from sweeps.candidate import Candidate
+from sweeps.data import prepared_for
 
 EVALUATION_BATCH = 1024
+"""Examples that are judged at once, where they are a few numbers each."""
+LARGE_BATCH = 64
+"""The same of texts and pictures, for which a model needs far more memory than they take."""
 
 
 class TrainingError(Exception):
@@ -40,15 +54,26 @@ class Course:
                 "resources.gpus asks for a GPU, and PyTorch sees none here: is it built for CUDA?"
             )
         self.task = get_task(candidate.task)
-        data = self.task.data()
-        self.dtype: torch.dtype = getattr(torch, candidate.dtype)
-        self.train = self._tensors(data.train)
-        """Inputs and targets of the training part."""
+        prepared = prepared_for(candidate)
+        data = prepared.splits
+        self.baseline = prepared.baseline
+        """The metric of the trivial predictor on the validation part."""
+        self.mixed = candidate.dtype == "mixed_bfloat16"
+        self.dtype: torch.dtype = torch.float32 if self.mixed else getattr(torch, candidate.dtype)
+        self._pixels = None if data.pixels is None else self._scaling(*data.pixels)
+        self._train = self._tensors(data.train)
         self._parts = {"validation": data.validation, "test": data.test}
-        self.size = len(self.train[0])
+        self.size = len(self._train[0])
         self.batches = math.ceil(self.size / candidate.batch_size)
         """Batches, and steps, of an epoch."""
-        self.total_steps = self.batches * candidate.epochs
+        self.total_steps = candidate.steps or self.batches * candidate.epochs
+        self.rounds = {
+            self.total_steps * number // candidate.rounds: number
+            for number in range(1, candidate.rounds + 1)
+        }
+        """After which steps the model is judged: at the end of each epoch, or as often as a budget
+        in steps says; and the how manieth time that is.
+        """
         self.histogram_every = max(
             1, math.ceil(self.total_steps / candidate.every / candidate.histograms)
         )
@@ -56,7 +81,8 @@ class Course:
     @property
     def examples(self) -> int:
         """Training examples seen in the whole budget."""
-        return self.size * self.candidate.epochs
+        epochs, batches = divmod(self.total_steps, self.batches)
+        return self.size * epochs + min(self.size, batches * self.candidate.batch_size)
 
     def build(self, seed: int) -> nn.Module:
         """A new model, a function of the candidate and the seed. Draws from all generators, and
@@ -72,18 +98,28 @@ class Course:
             self.task.shape, **candidate.settings
         )
         reset_modes()
-        initialise(model, candidate.init)
+        for part in fresh_parts(model):
+            initialise(part, candidate.init)
         return model.to(self.device, self.dtype)
 
-    def optimizer(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """The candidate's optimiser over those of the parameters that are trainable."""
-        candidate = self.candidate
-        trainable = [parameter for parameter in parameters if parameter.requires_grad]
-        if not trainable:
+    def optimizer(
+        self, model: nn.Module, parameters: Mapping[str, Tensor] | None = None
+    ) -> torch.optim.Optimizer:
+        """The candidate's optimiser over those of a model's parameters that are trainable, or over
+        ``parameters`` of the same names in their place; `set_rates` sets its learning rates.
+        """
+        candidate, scales = self.candidate, rate_scales(model)
+        parameters = dict(model.named_parameters()) if parameters is None else parameters
+        groups: dict[float, list[Tensor]] = {}
+        for name, parameter in parameters.items():
+            if parameter.requires_grad:
+                groups.setdefault(scales.get(name, 1.0), []).append(parameter)
+        if not groups:
             raise TrainingError(
                 "the model has no trainable parameter: nothing of it can be followed"
             )
         rate, decay = candidate.learning_rate, candidate.weight_decay
+        trainable = [{"params": each, "lr_scale": scale} for scale, each in groups.items()]
         if candidate.optimizer == "sgd":
             return torch.optim.SGD(
                 trainable, lr=rate, momentum=candidate.momentum, weight_decay=decay
@@ -91,6 +127,23 @@ class Course:
         if candidate.optimizer == "adam":
             return torch.optim.Adam(trainable, lr=rate, weight_decay=decay)
         return torch.optim.AdamW(trainable, lr=rate, weight_decay=decay)
+
+    def set_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Set the learning rates of a step."""
+        rate = self.learning_rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+
+    def casting(self) -> AbstractContextManager[Any]:
+        """Within it a model computes in the candidate's precision."""
+        if self.mixed:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The training examples ``index``, of any shape, as a model reads them, and targets."""
+        inputs, targets = self._train
+        return self._readable(inputs[index]), targets[index]
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """The order in which the training examples come in an epoch: (size,) int64."""
@@ -124,24 +177,38 @@ class Course:
             )
         return self.candidate.learning_rate
 
-    def outputs(self, model: nn.Module, call: Callable[[Tensor], Tensor], part: str) -> Tensor:
-        """What ``call`` gives for the inputs of ``validation`` or ``test``, with ``model`` set to
-        evaluate: along the dimension before the last, in double precision.
+    def outputs(
+        self,
+        model: nn.Module,
+        part: str,
+        call: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """A model's outputs for ``validation`` or ``test``, as the task summarises them: (n, k),
+        in double precision. ``call`` gives them, of inputs and targets, where it isn't the model
+        alone that does: it may add dimensions before these.
         """
-        inputs, _ = self.tensors(part)
+
+        def summarised(inputs: Tensor, targets: Tensor) -> Tensor:
+            return self.task.summarise(model(inputs), targets)
+
+        call = call or summarised
+        inputs, targets = self._tensors(self._parts[part])
+        size = EVALUATION_BATCH if inputs.is_floating_point() else LARGE_BATCH
         training = model.training
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.casting():
+            chunks = zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
             outputs = torch.cat(
-                [call(chunk) for chunk in torch.split(inputs, EVALUATION_BATCH)], dim=-2
+                [call(self._readable(each.clone()), aims).double() for each, aims in chunks],
+                dim=-2,
             )
         model.train(training)
-        return outputs.double().cpu()
+        return outputs.cpu()
 
     def judge(self, outputs: Tensor, part: str) -> tuple[float, float]:
         """The metric of a model's outputs on ``validation`` or ``test``, and its standard error."""
         targets = self._parts[part].targets
-        expected = (len(targets), self.task.shape.outputs)
+        expected = (len(targets), self.task.shape.outputs or 1)
         if tuple(outputs.shape) != expected:
             raise TrainingError(
                 f"the model does not fit the task {self.task.name}: for {len(targets)} examples "
@@ -150,17 +217,40 @@ class Course:
         value, error = self.task.evaluate(outputs.numpy(), targets)
         return float(value), float(error)
 
-    def tensors(self, part: str) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of ``validation`` or ``test``."""
-        return self._tensors(self._parts[part])
+    def examples_of(self, part: str, count: int) -> tuple[Tensor, Tensor]:
+        """The first examples of ``validation`` or ``test``, as a model reads them, and targets."""
+        inputs, targets = self._tensors(self._parts[part])
+        return self._readable(inputs[:count].clone()), targets[:count]
 
     def _tensors(self, part: Part) -> tuple[Tensor, Tensor]:
-        inputs = torch.from_numpy(part.inputs).to(self.device)
-        targets = torch.from_numpy(part.targets).to(self.device)
+        inputs, targets = (_view(array).to(self.device) for array in (part.inputs, part.targets))
         return (
             inputs.to(self.dtype) if inputs.is_floating_point() else inputs,
             targets.to(self.dtype) if targets.is_floating_point() else targets,
         )
+
+    def _scaling(self, *channels: Any) -> list[Tensor]:
+        return [
+            torch.tensor(each, dtype=self.dtype, device=self.device).view(-1, 1, 1)
+            for each in channels
+        ]
+
+    def _readable(self, inputs: Tensor) -> Tensor:
+        """Inputs, a copy of the data's, as a model reads them."""
+        if inputs.dtype == torch.uint8:
+            assert self._pixels is not None, "Splits of uint8 have pixels"
+            mean, deviation = self._pixels
+            return inputs.to(self.dtype).div_(255).sub_(mean).div_(deviation)
+        return inputs if inputs.is_floating_point() else inputs.long()
+
+
+def _view(array: Any) -> Tensor:
+    """An array as a tensor of the same memory, which may be shared and read-only: a model, which
+    may change its inputs, gets copies.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 class History:
@@ -168,10 +258,10 @@ class History:
     `TrainingRecord.history`).
     """
 
-    def __init__(self, batches: int) -> None:
-        self._batches = batches
+    def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
         self._loss_sum = 0.0
+        self._losses = 0
 
     def add_loss(self, step: int, loss: float) -> None:
         """Note the loss of a step that is about to be taken. Raises TrainingError if it isn't
@@ -180,30 +270,34 @@ class History:
         if not math.isfinite(loss):
             raise TrainingError(f"diverged: the training loss is {loss} at step {step}")
         self._loss_sum += loss
+        self._losses += 1
 
-    def add_evaluation(self, step: int, metric: float, error: float) -> None:
-        """Note an evaluation after ``step`` steps. Raises TrainingError if it isn't finite."""
+    def add_evaluation(self, step: int, round_: int, metric: float, error: float) -> None:
+        """Note an evaluation after ``step`` steps, the how manieth it is. Raises TrainingError if
+        it isn't finite.
+        """
         for name, value in (("validation metric", metric), ("metric's standard error", error)):
             if not math.isfinite(value):
                 raise TrainingError(f"diverged: the {name} is {value} at step {step}")
         self.entries.append(
             {
-                "epoch": step // self._batches,
+                "epoch": round_,
                 "step": step,
-                "train_loss": self._loss_sum / self._batches if step else None,
+                "train_loss": self._loss_sum / self._losses if step else None,
                 "metric": metric,
                 "metric_error": error,
             }
         )
-        self._loss_sum = 0.0
+        self._loss_sum, self._losses = 0.0, 0
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` goes on from."""
-        return {"entries": self.entries, "loss_sum": self._loss_sum}
+        return {"entries": self.entries, "loss_sum": self._loss_sum, "losses": self._losses}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave. Raises KeyError for anything else."""
-        self.entries, self._loss_sum = list(state["entries"]), state["loss_sum"]
+        self.entries = list(state["entries"])
+        self._loss_sum, self._losses = state["loss_sum"], state["losses"]
 
 
 def reset_modes() -> None:

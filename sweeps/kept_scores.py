@@ -22,7 +22,7 @@ import pandas as pd
 
 import trace_core
 from sweeps import scoring
-from sweeps.config import RankingSettings
+from sweeps.config_sections import RankingSettings
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
 from trace_core import Trace

@@ -32,7 +32,8 @@ class TrainingRecord:
     steps as one, of whose ``seconds`` this has its share, and ``apart`` why they didn't though they
     were to. A FAILED record has a ``reason`` and the ``log_tail`` of what the training printed, and
     no figures. A PRUNED one has a reason too, and of the history the evaluations by which it was
-    judged.
+    judged. Of its ``parameters``, tied ones once, so many were ``trained``: 0 where an earlier
+    version didn't tell.
     """
 
     training_id: str
@@ -45,6 +46,7 @@ class TrainingRecord:
     together: int = 1
     apart: str = ""
     parameters: int = 0
+    trained: int = 0
     steps: int = 0
     examples: int = 0
     resumed: list[int] = field(default_factory=list)

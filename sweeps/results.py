@@ -195,7 +195,7 @@ def _model_table(run: RunDirectory, config: SweepConfig, trials: list[StudyTrial
             model_id = candidate.model_id
         row = {
             "model_id": model_id,
-            "architecture": candidate.architecture,
+            "architecture": candidate.family,
             "init": candidate.init,
             "settings": candidate.described(),
             "learning_rate": candidate.learning_rate,

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.config import RankingSettings, SweepConfig
+from sweeps.config import SweepConfig
+from sweeps.config_sections import RankingSettings
 from sweeps.records import TrainingRecord
 from trace_core import CHANGE_RATES, EXPLAINABILITIES, STABILITIES, Trace, TraceError
 from trace_core.statistics import Array
@@ -34,6 +35,7 @@ REPLICATE_COLUMNS = (
     "train_loss",
     "train_loss_sum",
     "parameters",
+    "trained",
 )
 
 # 1/N, the article's, has a column of its own.
@@ -87,6 +89,7 @@ def of_record(record: TrainingRecord) -> dict[str, Any]:
         "train_loss": losses[-1] if losses else math.nan,
         "train_loss_sum": math.fsum(losses) if losses else math.nan,
         "parameters": record.parameters,
+        "trained": record.trained or record.parameters,
     }
 
 

@@ -11,7 +11,6 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ class Stacked:
         self._course = course
         self._model = models[0]
         self.parameters, self.buffers = stack_module_state(list(models))
-        self.optimizer = course.optimizer(self.parameters.values())
+        self.optimizer = course.optimizer(models[0], self.parameters)
         self._tensors = (*self.parameters.values(), *self.buffers.values())
         self._places = _places(self._model, [*self.parameters, *self.buffers])
         self._with_own_inputs = vmap(self._output, randomness="error")
@@ -74,12 +73,12 @@ class Stacked:
         """Begin a step: set its learning rate, and return the losses (R,) of the training examples
         ``index`` (R, batch).
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._course.learning_rate(step)
+        self._course.set_rates(self.optimizer, step)
         self.optimizer.zero_grad(set_to_none=True)
-        inputs, targets = self._course.train
-        outputs = self._with_own_inputs(self._tensors, inputs[index])
-        return self._course.task.losses(outputs, targets[index])
+        inputs, targets = self._course.batch(index)
+        with self._course.casting():
+            outputs = self._with_own_inputs(self._tensors, inputs)
+            return self._course.task.losses(outputs, targets)
 
     def step(self, losses: Tensor) -> None:
         """End a step. What isn't finite stays in its model."""
@@ -88,8 +87,14 @@ class Stacked:
 
     def outputs(self, part: str) -> Tensor:
         """The outputs (R, n, outputs) for ``validation`` or ``test``."""
-        call = partial(self._with_same_inputs, self._tensors)
-        return self._course.outputs(self._model, call, part)
+        summarise = vmap(self._course.task.summarise, in_dims=(0, None))
+
+        def call(inputs: Tensor, targets: Tensor) -> Tensor:
+            outputs: Tensor = self._with_same_inputs(self._tensors, inputs)
+            found: Tensor = summarise(outputs, targets)
+            return found
+
+        return self._course.outputs(self._model, part, call)
 
 
 def _places(model: nn.Module, names: Sequence[str]) -> list[tuple[dict[str, Any], str, int]]:
@@ -129,7 +134,7 @@ class _Trial:
         self._course = course
         self._tolerance = _TOLERANCE[course.dtype]
         self._alone = [course.build(seed) for seed in seeds]
-        self._optimizers = [course.optimizer(model.parameters()) for model in self._alone]
+        self._optimizers = [course.optimizer(model) for model in self._alone]
         self._stacked = Stacked(course, [course.build(seed) for seed in seeds])
         self._index = torch.stack([course.order(seed, 0)[course.place(0)[1]] for seed in seeds])
 
@@ -138,8 +143,11 @@ class _Trial:
         drawn = _generators()
         if self._takes_steps():
             course = self._course
-            outputs = [course.outputs(model, model, "validation") for model in self._alone]
-            self._compare("output", self._stacked.outputs("validation"), torch.stack(outputs))
+            self._compare(
+                "output",
+                self._stacked.outputs("validation"),
+                torch.stack([course.outputs(model, "validation") for model in self._alone]),
+            )
         if _generators() != drawn:
             raise ApartError("its model draws random numbers while it trains")
         for name, buffer in self._stacked.buffers.items():
@@ -199,11 +207,11 @@ def begin_alone(
     """Begin a step of one model on the training examples ``index``: set its learning rate, make its
     gradients, and return its loss.
     """
-    for group in optimizer.param_groups:
-        group["lr"] = course.learning_rate(step)
+    course.set_rates(optimizer, step)
     optimizer.zero_grad(set_to_none=True)
-    inputs, targets = course.train
-    loss = course.task.loss(model(inputs[index]), targets[index])
+    inputs, targets = course.batch(index)
+    with course.casting():
+        loss = course.task.loss(model(inputs), targets)
     torch.autograd.backward(loss)
     return loss.detach()
 
@@ -213,7 +221,7 @@ def _require_small(course: Course, seed: int) -> None:
     model = course.build(seed)
     index = course.order(seed, 0)[course.place(0)[1]]
     with FlopCounterMode(display=False) as counter:
-        begin_alone(course, model, course.optimizer(model.parameters()), index, 0)
+        begin_alone(course, model, course.optimizer(model), index, 0)
     counts = {
         str(operation).rpartition(".")[2]: number
         for operation, number in counter.get_flop_counts()["Global"].items()

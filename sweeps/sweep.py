@@ -143,10 +143,12 @@ def drive(
                     conductor.restore(trial)
                 logbook.told(trial)
             if conductor.prepare():
+                from sweeps.data import prepare_all
                 from sweeps.execution import execute
 
                 execute(
                     conductor,
+                    prepare_all(config),
                     run=run.path,
                     workers=workers,
                     address=address,

@@ -15,9 +15,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.live import read_live
+
 if TYPE_CHECKING:
     from sweeps.conductor import Progress
     from sweeps.ranking import Ranking
+    from sweeps.run_directory import RunDirectory
+
+READING_SECONDS = 2.0
+"""Time between two looks at how far the trainings under way have come."""
 
 PLAIN_SECONDS = 10.0
 """Time between two lines of progress where there is no terminal to draw on."""
@@ -29,12 +35,16 @@ WIDE = 120
 class Display:
     """A live line of progress on a terminal; a line every ten seconds elsewhere.
 
-    Usable as a context manager; call ``update`` as often as you like.
+    Usable as a context manager; call ``update`` as often as you like. How far trainings under way
+    have come is what their workers tell in ``run``.
     """
 
-    def __init__(self, console: Console, metric: str) -> None:
+    def __init__(self, console: Console, metric: str, run: RunDirectory) -> None:
         self._console = console
         self._metric = metric
+        self._run = run
+        self._under_way = ""
+        self._looked = 0.0
         self._first: tuple[int, float] | None = None
         self._last_line = 0.0
         self._live = Live(console=console, auto_refresh=False, transient=True)
@@ -75,7 +85,7 @@ class Display:
     def _words(self, progress: Progress) -> str:
         parts = [f"{progress.done}/{progress.target} trials"]
         if progress.running:
-            parts.append(f"{progress.running} running")
+            parts.append(f"{progress.running} running{self._how_far()}")
         if progress.replayed:
             parts.append(f"{progress.replayed} replayed")
         if progress.pruned:
@@ -86,6 +96,15 @@ class Display:
             parts.append(f"best {self._metric} {progress.best[1]:.4g}")
         parts.append(progress.waiting or self._time_left(progress))
         return " · ".join(part for part in parts if part)
+
+    def _how_far(self) -> str:
+        now = time.monotonic()
+        if now - self._looked >= READING_SECONDS:
+            self._looked = now
+            told = read_live(self._run)
+            shares = [f"{live.step / max(1, live.total_steps):.0%}" for live in told]
+            self._under_way = f" ({', '.join(shares)})" if shares else ""
+        return self._under_way
 
     def _time_left(self, progress: Progress) -> str:
         """Told by the trials since the first that ended here: Ray's start is no measure."""

@@ -40,7 +40,7 @@ class StackedRun(Clockwork):
             histogram_every=course.histogram_every,
             exact_directness=True,
         )
-        self._histories = [History(course.batches) for _ in trainings]
+        self._histories = [History() for _ in trainings]
         self.failed: dict[int, str] = {}
         """Why trainings can't go on, by their number among these."""
         self._order: tuple[int, Tensor] | None = None
@@ -62,6 +62,7 @@ class StackedRun(Clockwork):
 
     def members(self) -> list[Member]:
         """Each of the trainings, once finished."""
+        stacked = list(self._stacked.parameters.values())
         ends = zip(self._histories, self.traces(), self._stacked.outputs("test"), strict=True)
         return [
             Member(
@@ -69,7 +70,8 @@ class StackedRun(Clockwork):
                 step=self.step,
                 seconds=self.seconds / len(self._seeds),
                 resumed=self.resumed,
-                parameters=sum(tensor[0].numel() for tensor in self._stacked.parameters.values()),
+                parameters=sum(tensor[0].numel() for tensor in stacked),
+                trained=sum(tensor[0].numel() for tensor in stacked if tensor.requires_grad),
                 history=history.entries,
                 failed=self.failed.get(number, ""),
                 traced=trace,
@@ -92,14 +94,15 @@ class StackedRun(Clockwork):
                 self.failed[number] = str(error)
         self._stacked.step(losses)
         self.step += 1
-        if self.step % course.batches == 0:
+        if self.step in course.rounds:
             self._evaluate()
 
     def _evaluate(self) -> None:
         outputs = self._stacked.outputs("validation")
         for number, history in self._going():
             try:
-                history.add_evaluation(self.step, *self.course.judge(outputs[number], "validation"))
+                found = self.course.judge(outputs[number], "validation")
+                history.add_evaluation(self.step, self.course.rounds.get(self.step, 0), *found)
             except TrainingError as error:
                 self.failed[number] = str(error)
 
@@ -148,6 +151,7 @@ class Member:
     seconds: float
     resumed: list[int]
     parameters: int
+    trained: int
     history: list[dict[str, Any]]
     failed: str
     traced: Trace

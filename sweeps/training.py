@@ -23,7 +23,11 @@ from trace_core.durable import write_atomically
 from trace_core.importance import PROBED, Probe
 
 CHECKPOINT_SECONDS = 5.0
-"""Most time that an interruption costs a training, beside the step it is in."""
+"""Most time that an interruption costs a training, beside the step it is in; more where a
+checkpoint takes long to write.
+"""
+CHECKPOINT_SHARE = 0.05
+"""Most of a training's time that goes into its checkpoints, after the first."""
 
 PROBE_SAMPLES = 256
 """Most samples on which an importance that needs passes of its own is estimated."""
@@ -47,6 +51,7 @@ class Clockwork:
         """The steps at which it went on from a checkpoint, so far."""
         self._checkpoint = checkpoint
         self._saved = time.monotonic()
+        self._pause = CHECKPOINT_SECONDS
 
     @property
     def finished(self) -> bool:
@@ -59,8 +64,8 @@ class Clockwork:
         return self.course.examples
 
     def advance(self, seconds: float, until: Container[int] = ()) -> bool:
-        """Train for about ``seconds``, at least one step, or to the end of an epoch in ``until``;
-        True when finished.
+        """Train for about ``seconds``, at least one step, or to an evaluation in ``until``; True
+        when finished.
         """
         started = time.monotonic()
         before = self.seconds
@@ -68,20 +73,21 @@ class Clockwork:
             self._one_step()
             now = time.monotonic()
             self.seconds = before + now - started
-            if now - self._saved >= CHECKPOINT_SECONDS and not self.finished:
+            if now - self._saved >= self._pause and not self.finished:
                 self.save()
-            epoch, batch = divmod(self.step, self.course.batches)
-            if now - started >= seconds or (batch == 0 and epoch in until):
+            if now - started >= seconds or self.course.rounds.get(self.step) in until:
                 break
         return self.finished
 
     def save(self) -> None:
         """Write the checkpoint, durably."""
+        begun = time.monotonic()
         file = io.BytesIO()
         whole = {"step": self.step, "seconds": self.seconds, "resumed": self.resumed}
         torch.save(self._state() | whole, file)
-        write_atomically(self._checkpoint, file.getvalue())
+        write_atomically(self._checkpoint, file.getbuffer())
         self._saved = time.monotonic()
+        self._pause = max(CHECKPOINT_SECONDS, (self._saved - begun) / CHECKPOINT_SHARE)
 
     def _begin(self) -> None:
         """Go on from the checkpoint if that file is there, else evaluate what is untrained."""
@@ -123,7 +129,7 @@ class TrainingRun(Clockwork):
         super().__init__(course, checkpoint)
         self._seed = training.seed
         self.model = course.build(training.seed)
-        self.optimizer = course.optimizer(self.model.parameters())
+        self.optimizer = course.optimizer(self.model)
         self._tracer = Tracer(
             self.model,
             self.optimizer,
@@ -133,7 +139,7 @@ class TrainingRun(Clockwork):
             exact_directness=True,
             probe=self._probe(),
         )
-        self._history = History(course.batches)
+        self._history = History()
         self._order: tuple[int, torch.Tensor] | None = None
         self._begin()
 
@@ -146,6 +152,11 @@ class TrainingRun(Clockwork):
     def parameters(self) -> int:
         """Number of elements of the model's parameters, tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def trained(self) -> int:
+        """How many of them take part in the training."""
+        return sum(each.numel() for each in self.model.parameters() if each.requires_grad)
 
     @property
     def histories(self) -> list[list[dict[str, Any]]]:
@@ -162,7 +173,7 @@ class TrainingRun(Clockwork):
 
     def evaluate(self, part: str) -> tuple[float, float]:
         """The metric and its standard error on ``validation`` or ``test``."""
-        return self.course.judge(self.course.outputs(self.model, self.model, part), part)
+        return self.course.judge(self.course.outputs(self.model, part), part)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -184,9 +195,8 @@ class TrainingRun(Clockwork):
         """What the importance is estimated on, if by passes of its own: validation samples."""
         if self.course.candidate.importance not in PROBED:
             return None
-        inputs, targets = self.course.tensors("validation")
         return Probe(
-            (inputs[:PROBE_SAMPLES], targets[:PROBE_SAMPLES]),
+            self.course.examples_of("validation", PROBE_SAMPLES),
             lambda outputs, batch: self.task.loss(outputs, batch[1]),
         )
 
@@ -196,17 +206,18 @@ class TrainingRun(Clockwork):
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, course.order(self._seed, epoch)
         index = self._order[1][batch]
-        for group in self.optimizer.param_groups:
-            group["lr"] = course.learning_rate(step)
+        course.set_rates(self.optimizer, step)
         self.optimizer.zero_grad(set_to_none=True)
-        outputs = self.model(course.train[0][index])
-        loss = self.task.loss(outputs, course.train[1][index])
+        inputs, targets = course.batch(index)
+        with course.casting():
+            loss = self.task.loss(self.model(inputs), targets)
         self._history.add_loss(step, float(loss.detach()))
         torch.autograd.backward(loss)
         self.optimizer.step()
         self.step += 1
-        if self.step % course.batches == 0:
+        if self.step in course.rounds:
             self._evaluate()
 
     def _evaluate(self) -> None:
-        self._history.add_evaluation(self.step, *self.evaluate("validation"))
+        round_ = self.course.rounds.get(self.step, 0)
+        self._history.add_evaluation(self.step, round_, *self.evaluate("validation"))

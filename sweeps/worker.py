@@ -157,7 +157,7 @@ class Worker:
     def _finished(self, progress: Progress) -> TrainingRecord:
         task = progress.task
         test, _ = progress.evaluate("test")
-        baseline = float(task.baseline())
+        baseline = progress.course.baseline
         for name, value in (("baseline", baseline), ("metric on the held-out part", test)):
             if not math.isfinite(value):
                 raise TrainingError(f"the {name} of task {task.name} is {value}")
@@ -173,6 +173,7 @@ class Worker:
             together=self._together,
             apart=self._apart,
             parameters=progress.parameters,
+            trained=progress.trained,
             steps=progress.step,
             examples=progress.examples,
             metric_name=task.metric.name,

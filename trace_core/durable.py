@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes, *, durably: bool = True) -> None:
+def write_atomically(path: Path, data: bytes | memoryview, *, durably: bool = True) -> None:
     """Replace ``path`` by ``data``: whoever reads it sees all of the old bytes or all of the new,
     and if ``durably`` after a crash of the machine too.
 

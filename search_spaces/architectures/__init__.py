@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_spaces.architecture import Architecture
+from search_spaces.architecture import Architecture, Source
 from search_spaces.architectures.cnn import CNN
 from search_spaces.architectures.gru import GRU
 from search_spaces.architectures.mlp import MLP
@@ -33,4 +33,11 @@ def get_architecture(name: str, where: str = "architecture") -> Architecture:
     )
 
 
-__all__ = ["Architecture", "architecture_names", "get_architecture"]
+def source_of(name: str) -> Source | None:
+    """Where the models of the architecture of that name come from, if not from their settings
+    alone. A user's own has none, and isn't loaded to tell.
+    """
+    return None if is_import_path(name) else get_architecture(name).source
+
+
+__all__ = ["Architecture", "architecture_names", "get_architecture", "source_of"]

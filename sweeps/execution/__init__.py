@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
+    from sweeps.data import Prepared
 
 _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -28,6 +30,7 @@ for _name, _value in _ENVIRONMENT.items():
 
 def execute(
     conductor: Conductor,
+    data: Mapping[str, Prepared],
     *,
     run: Path,
     workers: int,
@@ -35,7 +38,7 @@ def execute(
     import_path: list[str],
 ) -> None:
     """Make the conductor's trainings, at most ``workers`` at once, on the cluster at ``address`` or
-    a Ray on this machine.
+    a Ray on this machine. All of them share ``data``, which Ray keeps once on each node.
 
     On a Ray that isn't its own the sweep takes its share (see `sharing`).
 
@@ -57,10 +60,10 @@ def execute(
         from sweeps.execution.run import train_all
 
         if not shared:
-            train_all(conductor, run=run, import_path=import_path)
+            train_all(conductor, data, run=run, import_path=import_path)
             return
         from sweeps.execution.courier import receiving
         from sweeps.execution.sharing import sharing
 
         with receiving(run) as place, sharing(conductor, workers, run.name) as share:
-            train_all(conductor, run=run, import_path=import_path, place=place, share=share)
+            train_all(conductor, data, run=run, import_path=import_path, place=place, share=share)

@@ -6,13 +6,17 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 
 from sweeps.execution.courier import outpost
+
+if TYPE_CHECKING:
+    from sweeps.data import Prepared
 
 SLICE_SECONDS = 1.0
 """How long a training runs between two signs of life to the driver."""
@@ -36,15 +40,20 @@ def portable(folder: str) -> str:
 class TuneTraining(tune.Trainable):  # type: ignore[misc]
     """The actor: trains what it is given, slice by slice, and writes trace and record itself."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take the first training; the imports cost seconds, once per actor."""
+    def setup(self, config: dict[str, Any], data: Mapping[str, Prepared] | None = None) -> None:
+        """Take the first training; the imports cost seconds, once per actor. ``data`` is shared by
+        all of them.
+        """
         import_path = [str(ROOT / folder) for folder in config["import_path"]]
         for folder in import_path:
             if folder not in sys.path:
                 sys.path.insert(0, folder)
         # The project's own modules first: those imported later may be the user's.
         import sweeps.group  # noqa: F401
+        from sweeps.data import share
         from sweeps.isolation import Process
+
+        share(data or {})
 
         self._process = Process(import_path)
         self._outpost = outpost(config["place"])

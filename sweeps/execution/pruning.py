@@ -18,7 +18,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from sweeps.config import PrunerSettings
+from sweeps.config_sections import PrunerSettings
 from sweeps.records import TrainingRecord
 
 _METRIC, _EPOCH = "metric", "epoch"

@@ -11,7 +11,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +24,14 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from sweeps.config import MOST
+from sweeps.config_sections import MOST
 from sweeps.execution.actor import TuneTraining, portable
 from sweeps.execution.pruning import Pruning
 from sweeps.execution.session import replaced
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
+    from sweeps.data import Prepared
     from sweeps.execution.sharing import Sharing
 
 _NODE_LOST = (
@@ -241,6 +242,7 @@ _update_trial_queue = TuneController._update_trial_queue
 
 def train_all(
     conductor: Conductor,
+    data: Mapping[str, Prepared],
     *,
     run: Path,
     import_path: list[str],
@@ -249,6 +251,7 @@ def train_all(
 ) -> None:
     """Work off the conductor's trainings as Tune trials, on the Ray that this process is connected
     to, at most ``conductor.workers`` at once, which follows the sweep's ``share`` of a cluster.
+    ``data`` is put into Ray's object store, of which every worker's arrays are views.
     Workers on other nodes send what they write to ``place``, which `courier.receiving` gives.
 
     Returns when the conductor is exhausted or was told to stop. Raises whatever the conductor
@@ -271,7 +274,7 @@ def train_all(
         replaced(class_cache, "ENV_VARS_TO_PROPAGATE", frozenset()),
     ):
         tune.run(
-            TuneTraining,
+            tune.with_parameters(TuneTraining, data=dict(data)) if data else TuneTraining,
             config={
                 "run": str(run.resolve()),
                 "import_path": [portable(folder) for folder in import_path],
@@ -300,7 +303,7 @@ def _pruning(conductor: Conductor) -> Pruning | None:
     if config.pruner.name == "none":
         return None
     pruning = Pruning(
-        config.pruner, config.metric_direction, config.most_epochs(), config.sampler.seed
+        config.pruner, config.metric_direction, config.most_rounds(), config.sampler.seed
     )
     for record in conductor.judged():
         pruning.ended(record)

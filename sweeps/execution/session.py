@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray._private import utils
 
-from sweeps.config import ResourceSettings
+from sweeps.config_sections import ResourceSettings
 from sweeps.execution.nodes import amounts, described, places
 from sweeps.jobs.credentials import ensure_token
 from sweeps.jobs.errors import JobError

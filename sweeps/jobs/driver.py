@@ -129,8 +129,10 @@ def _sweep(
     given: argparse.Namespace, run: RunDirectory, import_path: list[str], keeper: Keeper
 ) -> int:
     from sweeps.api import SweepInterrupted, drive_directory, worker_count
+    from sweeps.config import require_ready
 
     settings = _configured(given, run)
+    require_ready(settings, given.config)
     try:
         sweep = drive_directory(
             run,

@@ -23,7 +23,8 @@ from sweeps.jobs.errors import JobError
 from sweeps.jobs.job import checked_id, entrypoint
 
 if TYPE_CHECKING:
-    from sweeps.config import ResourceSettings, SweepConfig
+    from sweeps.config import SweepConfig
+    from sweeps.config_sections import ResourceSettings
 
 MOUNT = "/etc/tracerank"
 """Where the driver finds its configuration."""

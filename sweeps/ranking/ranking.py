@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sweeps.ranking.cautions import warnings_of
+from sweeps.ranking.checkpoints import about_checkpoints
 from sweeps.ranking.eligibility import STATES, Exclusion, MetricInfo, judge
 from sweeps.ranking.first_place import probability_first
 from sweeps.ranking.rank_intervals import rank_intervals
@@ -243,7 +244,10 @@ def rank(
         ),
         excluded=tuple(excluded),
         trials={name: int((trials or {}).get(name, 0)) for name in TRIAL_COUNTS},
-        warnings=tuple(warnings_of(ranked, pool.trainings, sizes, choice, intervals)),
+        warnings=(
+            *warnings_of(ranked, pool.trainings, sizes, choice, intervals),
+            *about_checkpoints(models, replicates, eligible, metric),
+        ),
         leaders=_leaders(eligible, pool.first, pool.second) if lines else (),
         pareto=_pareto(eligible, np.column_stack([pool.first, pool.second, pool.goodness])),
         method=intervals.method,

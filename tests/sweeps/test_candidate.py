@@ -72,6 +72,8 @@ OTHERS: dict[str, Any] = {
     "histograms": 16,
     "threads": 2,
     "device": "cuda",
+    "steps": 100,
+    "evaluations": 5,
 }
 
 

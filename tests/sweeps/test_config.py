@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from search_spaces import COMMON, INITIALISATIONS, Choice, architecture_names, get_architecture
 from sweeps import config as config_module
+from sweeps import config_sections
 from sweeps.config import ConfigError, SweepConfig, load_config
 from sweeps.yaml_text import read, write
 
@@ -74,7 +75,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"budget/batch_size": ...}, "budget.batch_size: missing; must be an integer of at least 1"),
     (
         {"budget/epoch": 3},
-        "budget.epoch: unknown key; valid: epochs, batch_size. Did you mean epochs?",
+        "budget.epoch: unknown key; valid: epochs, steps, evaluations, batch_size. Did you mean "
+        "epochs?",
     ),
     (
         {"budget/batch_size": 1079},
@@ -280,8 +282,8 @@ paths = st.sampled_from(
         MLP,
         f"{MLP}/hidden",
         *(f"space/{name}" for name in COMMON),
-        *(f"ranking/{key}" for key in config_module.RankingSettings.model_fields),
-        *(f"tracer/{key}" for key in config_module.TracerSettings.model_fields),
+        *(f"ranking/{key}" for key in config_sections.RankingSettings.model_fields),
+        *(f"tracer/{key}" for key in config_sections.TracerSettings.model_fields),
         "sampler/name",
         "sampler/seed",
         "sampler/population",
@@ -543,13 +545,13 @@ def test_an_error_survives_pickling() -> None:
 def test_importances_are_those_that_can_be_collected() -> None:
     from trace_core.importance import ESTIMATORS
 
-    assert set(config_module.IMPORTANCES) == set(ESTIMATORS)
+    assert set(config_sections.IMPORTANCES) == set(ESTIMATORS)
 
 
 def test_alpha_schemes_are_those_of_the_measure() -> None:
     from trace_core.alpha import SCHEMES
 
-    assert tuple(SCHEMES) == config_module.ALPHA_SCHEMES
+    assert tuple(SCHEMES) == config_sections.ALPHA_SCHEMES
 
 
 def test_loading_needs_nothing_heavy() -> None:
@@ -616,13 +618,13 @@ def test_every_setting_is_documented_with_rule_and_default(name: str) -> None:
 def test_every_choice_is_documented() -> None:
     choices = [
         *INITIALISATIONS,
-        *config_module.IMPORTANCES,
-        *config_module.CONCENTRATIONS,
-        *config_module.STABILITIES,
-        *config_module.CHANGE_RATES,
+        *config_sections.IMPORTANCES,
+        *config_sections.CONCENTRATIONS,
+        *config_sections.STABILITIES,
+        *config_sections.CHANGE_RATES,
         *config_module.OBJECTIVES,
-        *config_module.ALPHA_SCHEMES,
-        *config_module.SAMPLERS,
+        *config_sections.ALPHA_SCHEMES,
+        *config_sections.SAMPLERS,
     ]
     assert not [choice for choice in choices if f"`{choice}`" not in REFERENCE]
 

@@ -14,8 +14,9 @@ import yaml
 from inprocess import conductor, ledger, make_all, prepared, small
 
 from sweeps import records
-from sweeps.config import PrunerSettings, SweepConfig
+from sweeps.config import SweepConfig
 from sweeps.config_messages import ConfigError
+from sweeps.config_sections import PrunerSettings
 from sweeps.execution.pruning import Pruning
 from sweeps.records import TrainingRecord
 from sweeps.results import report_run

@@ -10,8 +10,9 @@ from inprocess import ledger, prepared, small
 
 from sweeps import api
 from sweeps.candidate import Candidate, Training
-from sweeps.config import MOST, SweepConfig
+from sweeps.config import SweepConfig
 from sweeps.config_messages import ConfigError
+from sweeps.config_sections import MOST
 from sweeps.course import Course
 from sweeps.sweep import drive
 

@@ -1,0 +1,92 @@
+"""What a reader must know of models that begin from checkpoints: whether what the checkpoints know
+shows on the task, by the side of the same architectures from random weights, and which of their
+scores can't be compared.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from sweeps.ranking.eligibility import MetricInfo, confidence_bound
+
+CONTROL = "scratch:"
+"""How a checkpoint's name begins of which the architecture alone is taken."""
+
+
+def about_checkpoints(
+    models: pd.DataFrame, replicates: pd.DataFrame, ranked: Sequence[str], metric: MetricInfo
+) -> list[str]:
+    """All that applies, a sentence each.
+
+    Args:
+        models: one row per model: ``model_id``, ``settings``, whose ``checkpoint`` and ``tune``
+            are read where they are there.
+        replicates: one row per finished training: ``model_id``, ``metric``, ``metric_error``, and
+            if it is known ``trained``, the number of parameters that took part.
+        ranked: the models that are ranked.
+        metric: what the metric is.
+    """
+    settings = dict(zip(models["model_id"], models["settings"], strict=True))
+    told = {name: each for name, each in settings.items() if "checkpoint" in each}
+    trainings = replicates[replicates["model_id"].isin(told)]
+    if trainings.empty:
+        return []
+    return [
+        *_about_controls(told, trainings, metric),
+        *_about_parts(told, trainings[trainings["model_id"].isin(ranked)]),
+    ]
+
+
+def _about_controls(
+    settings: dict[str, dict[str, object]], trainings: pd.DataFrame, metric: MetricInfo
+) -> list[str]:
+    means = {
+        str(name): metric.sign * float(own["metric"].mean())
+        for name, own in trainings.groupby("model_id")
+    }
+    controls = [name for name in means if _is_control(settings[name])]
+    others = [name for name in means if not _is_control(settings[name])]
+    if not controls or not others:
+        return []
+    best, control = max(others, key=means.__getitem__), max(controls, key=means.__getitem__)
+    figures = (
+        f"the best model from a checkpoint ({best}) reaches {metric.name} "
+        f"{metric.sign * means[best]:.4g}, the best control with random weights ({control}) "
+        f"{metric.sign * means[control]:.4g}"
+    )
+    worst = _bound(trainings, best, metric.sign)
+    if metric.sign * (worst - _bound(trainings, control, -metric.sign)) > 0:
+        return [f"{figures}: with 95% confidence the checkpoint helps on this task"]
+    return [
+        f"{figures}: their bounds overlap, so nothing shows that what the checkpoints know helps "
+        "on this task"
+    ]
+
+
+def _about_parts(settings: dict[str, dict[str, object]], ranked: pd.DataFrame) -> list[str]:
+    if "trained" not in ranked:
+        return []
+    parts = ranked["model_id"].map(lambda name: settings[name].get("tune", "full"))
+    counts = ranked.groupby(parts)["trained"].agg(["min", "max"])
+    if len(counts) < 2:
+        return []
+    each = ", ".join(
+        f"{tune}: {low:,}" + (f" to {high:,}" if high > low else "")
+        for tune, low, high in counts.itertuples()
+    )
+    return [
+        f"the ranked models differ in which parameters are trained ({each} of them): their metric "
+        "can be compared, after as many examples; their stability and explainability are those of "
+        "the trained parameters alone, so read them among models of which the same is trained"
+    ]
+
+
+def _is_control(settings: dict[str, object]) -> bool:
+    return str(settings["checkpoint"]).startswith(CONTROL)
+
+
+def _bound(trainings: pd.DataFrame, model: str, sign: float) -> float:
+    own = trainings[trainings["model_id"] == model]
+    return confidence_bound(
+        own["metric"].to_numpy(dtype=float), own["metric_error"].to_numpy(dtype=float), sign
+    )
