@@ -85,7 +85,10 @@ class Budget(Section):
         if "steps" not in given:
             problems = ["budget.epochs: missing; must be an integer of at least 1"]
             if "evaluations" in given:
-                problems = ["budget.evaluations: stands beside steps alone: epochs have one each"]
+                problems = [
+                    f"budget.evaluations: got {shown(given['evaluations'])}; epochs have one each: "
+                    "it stands beside steps alone"
+                ]
             elif "epochs" in given or {*given} - {*cls.model_fields}:
                 return given
             raise ProblemsError(problems)
