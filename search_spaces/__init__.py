@@ -24,15 +24,19 @@ from search_spaces.shape import TaskShape
 from search_spaces.space import Row, Space
 from search_spaces.tasks import (
     ClassificationTask,
+    LanguageTask,
     Metric,
     Part,
     RegressionTask,
     Splits,
     Task,
+    TaskKind,
     classification_splits,
     get_task,
     regression_splits,
+    task_kinds,
     task_names,
+    task_spec,
 )
 
 __all__ = [
@@ -45,6 +49,7 @@ __all__ = [
     "FloatRange",
     "Grid",
     "IntRange",
+    "LanguageTask",
     "Metric",
     "Part",
     "RegressionTask",
@@ -55,6 +60,7 @@ __all__ = [
     "SpaceError",
     "Splits",
     "Task",
+    "TaskKind",
     "TaskShape",
     "architecture_names",
     "classification_splits",
@@ -67,5 +73,7 @@ __all__ = [
     "parse_dimension",
     "parse_point",
     "regression_splits",
+    "task_kinds",
     "task_names",
+    "task_spec",
 ]
