@@ -30,18 +30,23 @@ from search_spaces.shape import TaskShape
 from search_spaces.space import Row, Space
 from search_spaces.tasks import (
     ClassificationTask,
+    LanguageTask,
     Metric,
     Part,
     RegressionTask,
     Splits,
     Task,
+    TaskKind,
     classification_splits,
     get_task,
     regression_splits,
+    task_identity,
+    task_kinds,
+    task_metric,
+    task_name,
     task_names,
     task_spec,
 )
-from search_spaces.tasks.spec import task_identity, task_metric, task_name
 
 __all__ = [
     "COMMON",
@@ -53,6 +58,7 @@ __all__ = [
     "FloatRange",
     "Grid",
     "IntRange",
+    "LanguageTask",
     "Metric",
     "Part",
     "RegressionTask",
@@ -63,7 +69,9 @@ __all__ = [
     "SpaceError",
     "Splits",
     "Task",
+    "TaskKind",
     "TaskShape",
+    "adopt_task",
     "architecture_names",
     "classification_splits",
     "code_hash",
@@ -79,6 +87,7 @@ __all__ = [
     "regression_splits",
     "source_of",
     "task_identity",
+    "task_kinds",
     "task_metric",
     "task_name",
     "task_names",

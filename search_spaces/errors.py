@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class SpaceError(ValueError):
@@ -38,6 +38,12 @@ def shown(value: object, limit: int = 60) -> str:
 def listing(names: Iterable[object]) -> str:
     """Names for a message, separated by commas."""
     return ", ".join(str(name) for name in names)
+
+
+def first_few(names: Sequence[object], most: int = 5) -> str:
+    """As `listing`, of which only the first are told and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return listing(names[:most]) + more
 
 
 def did_you_mean(name: object, choices: Iterable[object]) -> str:

@@ -18,7 +18,6 @@ from search_spaces import (
     Part,
     fresh_parts,
     get_architecture,
-    get_task,
     initialise,
     rate_scales,
 )
@@ -53,9 +52,8 @@ class Course:
             raise TrainingError(
                 "resources.gpus asks for a GPU, and PyTorch sees none here: is it built for CUDA?"
             )
-        self.task = get_task(candidate.task)
         prepared = prepared_for(candidate)
-        data = prepared.splits
+        self.task, data = prepared.task, prepared.splits
         self.baseline = prepared.baseline
         """The metric of the trivial predictor on the validation part."""
         self.mixed = candidate.dtype == "mixed_bfloat16"

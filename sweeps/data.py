@@ -11,16 +11,22 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from search_spaces import Choice, Scalar, Splits, get_task, source_of, task_identity
+from search_spaces import Choice, Scalar, Splits, Task, adopt_task, get_task, source_of
 from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig
+
+TaskSpec = str | Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Data as a model reads it, and the metric of the trivial predictor on its validation part."""
+    """A task, its data as a model reads it, and the metric of the trivial predictor on the
+    validation part.
+    """
 
+    task: Task
     splits: Splits
     baseline: float
 
@@ -31,6 +37,10 @@ _shared: dict[str, Prepared] = {}
 def share(prepared: Mapping[str, Prepared]) -> None:
     """Have `prepared_for` answer from these, by their keys, from now on in this process."""
     _shared.update(prepared)
+    for key, each in prepared.items():
+        spec = json.loads(key)["task"]
+        if not isinstance(spec, str):
+            adopt_task(spec, each.task)
 
 
 def prepared_for(candidate: Candidate) -> Prepared:
@@ -51,7 +61,8 @@ def prepare_all(config: SweepConfig) -> dict[str, Prepared]:
     for architecture, settings in _preparations(config):
         key = _key(config.task, architecture, settings)
         if key is not None and key not in found:
-            found[key] = _prepared(config.task, architecture, settings)
+            each = _prepared(config.task, architecture, settings)
+            found[key] = Prepared(each.task.without_data(), each.splits, each.baseline)
     return found
 
 
@@ -62,31 +73,32 @@ def _preparations(config: SweepConfig) -> Iterator[tuple[str, dict[str, Scalar]]
         if source is None:
             yield architecture, {}
             continue
-        fixed = {name: one.values for name, one in dimensions.items() if isinstance(one, Choice)}
-        if len(fixed) < len(dimensions):
-            continue
-        for values in itertools.product(*fixed.values()):
-            yield architecture, source.canonical(dict(zip(fixed, values, strict=True)))
+        first = {name: _one_of(dimension) for name, dimension in dimensions.items()}
+        wanted = source.preparation(source.canonical(first))
+        chosen = {name: dimensions[name] for name in wanted if name in dimensions}
+        lists = {name: one.values for name, one in chosen.items() if isinstance(one, Choice)}
+        if len(lists) == len(chosen):
+            for values in itertools.product(*lists.values()):
+                yield architecture, source.canonical(first | dict(zip(lists, values, strict=True)))
 
 
-def _key(
-    task: str | Mapping[str, object], architecture: str, settings: Mapping[str, Scalar]
-) -> str | None:
+def _one_of(dimension: Any) -> Scalar:
+    return dimension.values[0] if isinstance(dimension, Choice) else dimension.low
+
+
+def _key(task: TaskSpec, architecture: str, settings: Mapping[str, Scalar]) -> str | None:
     """By what data is known; None where it is the task's own and no file's."""
     source = source_of(architecture)
     if source is None and not get_task(task).content:
         return None
     how = {} if source is None else source.preparation(settings)
-    told = {"task": task_identity(task), "by": architecture if how else "", "settings": how}
-    return json.dumps(told, sort_keys=True)
+    return json.dumps({"task": task, "by": architecture if how else "", "settings": how})
 
 
-def _prepared(
-    task_spec: str | Mapping[str, object], architecture: str, settings: Mapping[str, Scalar]
-) -> Prepared:
-    key = _key(task_spec, architecture, settings)
+def _prepared(spec: TaskSpec, architecture: str, settings: Mapping[str, Scalar]) -> Prepared:
+    key = _key(spec, architecture, settings)
     if key is not None and key in _shared:
         return _shared[key]
-    task, source = get_task(task_spec), source_of(architecture)
+    task, source = get_task(spec), source_of(architecture)
     splits = task.data() if source is None else source.prepare(task, settings)
-    return Prepared(splits, float(task.baseline()))
+    return Prepared(task, splits, float(task.baseline()))

@@ -20,5 +20,9 @@ def load() -> Splits:
 
 
 DIGITS = ClassificationTask(
-    "digits", TaskShape((1, 8, 8), 10, "classification"), load, train_size=1078
+    "digits",
+    TaskShape((1, 8, 8), 10, "classification"),
+    load,
+    train_size=1078,
+    description="1,797 images of handwritten digits (scikit-learn)",
 )

@@ -32,9 +32,23 @@ def load_diabetes() -> Splits:
 
 
 BREAST_CANCER = ClassificationTask(
-    "breast_cancer", TaskShape((30,), 2, "classification"), load_breast_cancer, train_size=341
+    "breast_cancer",
+    TaskShape((30,), 2, "classification"),
+    load_breast_cancer,
+    train_size=341,
+    description="569 tumours by 30 measurements (scikit-learn)",
 )
-WINE = ClassificationTask("wine", TaskShape((13,), 3, "classification"), load_wine, train_size=107)
+WINE = ClassificationTask(
+    "wine",
+    TaskShape((13,), 3, "classification"),
+    load_wine,
+    train_size=107,
+    description="178 wines by 13 measurements (scikit-learn)",
+)
 DIABETES = RegressionTask(
-    "diabetes", TaskShape((10,), 1, "regression"), load_diabetes, train_size=265
+    "diabetes",
+    TaskShape((10,), 1, "regression"),
+    load_diabetes,
+    train_size=265,
+    description="442 patients by 10 measurements: how the disease went on (scikit-learn)",
 )

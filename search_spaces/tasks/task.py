@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -33,8 +34,8 @@ class Part:
     """Examples and their targets.
 
     ``inputs``: (n, *input_shape), float32, or uint8 for the pixels of images; (n,) objects of type
-    str for texts. ``targets``: (n,) int64 class numbers; (n, outputs) float32; for language (n, 0),
-    since a text is its own target.
+    str for texts. ``targets``: (n,) int64 class numbers; (n, outputs) float32; for language (n, 0)
+    int64, since a text is its own target.
     """
 
     inputs: Array
@@ -66,7 +67,7 @@ class Task(ABC):
     ``load`` returns the `Splits`; it is called once, at first use. ``train_size``, if known
     beforehand, lets a configuration be checked without loading anything. ``content``: the hash of
     the files that the data comes from, if any: then the data is prepared once and shared by all
-    that train on it.
+    that train on it. ``description``: what the data is, and where it comes from, in a line.
     """
 
     metric: Metric
@@ -79,6 +80,7 @@ class Task(ABC):
         load: Callable[[], Splits],
         train_size: int | None = None,
         content: str = "",
+        description: str = "",
     ) -> None:
         if shape.kind != self._kind:
             raise SpaceError(f"task {name}: got a shape of {shape.kind}; must be {self._kind}")
@@ -87,11 +89,14 @@ class Task(ABC):
         self._load = load
         self._train_size = train_size
         self.content = content
+        self.description = description
         self._splits: Splits | None = None
 
     @property
     def kind(self) -> Kind:
-        """What is predicted: a class ("classification") or numbers ("regression")."""
+        """What is predicted: a class ("classification"), numbers ("regression") or the next token
+        ("language").
+        """
         return self._kind
 
     @property
@@ -110,6 +115,16 @@ class Task(ABC):
                 self._check(part, getattr(splits, part))
             self._splits = splits
         return self._splits
+
+    def without_data(self) -> Task:
+        """The task for a process that has its data from elsewhere."""
+
+        def load() -> Splits:
+            raise SpaceError(f"task {self.name}: its data is not here")
+
+        light = copy.copy(self)
+        light._load, light._splits = load, None
+        return light
 
     def _check(self, name: str, part: Part) -> None:
         def refuse(what: str, rule: str) -> None:
@@ -137,6 +152,9 @@ class Task(ABC):
                 or targets.max() >= self.shape.outputs
             ):
                 refuse(f"targets are {targets.dtype}", f"int64 from 0 to {self.shape.outputs - 1}")
+        elif self.kind == "language":
+            if targets.dtype != np.int64:
+                refuse(f"targets are {targets.dtype}", "int64")
         elif targets.dtype != np.float32 or not np.isfinite(targets).all():
             refuse(f"targets are {targets.dtype}", "finite float32")
 
@@ -172,10 +190,14 @@ class Task(ABC):
 
 
 class ClassificationTask(Task):
-    """Cross-entropy to train by, accuracy to judge by. Outputs are logits, one a class."""
+    """Cross-entropy to train by, accuracy to judge by. Outputs are logits, one a class.
+
+    ``classes``: what the classes are called, by number, where they have names.
+    """
 
     metric = Metric("accuracy", "maximize")
     _kind = "classification"
+    classes: tuple[str, ...] = ()
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of logits (n, classes) against class numbers (n,)."""

@@ -17,7 +17,6 @@ from search_spaces import (
     Task,
     TaskShape,
     get_task,
-    task_names,
 )
 from search_spaces.tasks.splits import regression_splits, standardised, stratified_indices
 
@@ -30,7 +29,7 @@ def all_inputs(task: Task) -> np.ndarray:
     return np.concatenate([getattr(task.data(), part).inputs for part in PARTS])
 
 
-@pytest.mark.parametrize("name", task_names())
+@pytest.mark.parametrize("name", ["digits", *TABLES])
 def test_what_is_declared_is_what_is_loaded(name: str) -> None:
     task = get_task(name)
     data = task.data()
@@ -50,6 +49,11 @@ def test_what_is_declared_is_what_is_loaded(name: str) -> None:
 def test_the_parts_are_disjoint_and_complete(name: str, total: int) -> None:
     task = get_task(name)
     assert len(all_inputs(task)) == total
+
+
+def test_three_examples_are_in_all_three_parts() -> None:
+    parts = stratified_indices(np.array([0, 0, 0, 1, 1, 1]))
+    assert [len(part) for part in parts] == [2, 2, 2]
 
 
 def test_split_indices_partition_the_data() -> None:
