@@ -212,6 +212,8 @@ def _parse_all(given: Mapping[Any, Any], where: str, problems: list[str]) -> dic
 def _check_architecture(name: str, given: dict[str, Dimension]) -> dict[str, Dimension]:
     where = f"space.architecture.{name}"
     architecture = get_architecture(name, where)
+    if architecture.source is not None:
+        given = architecture.source.expanded(given, where)
     problems: list[str] = []
     settings = architecture.settings
     try:

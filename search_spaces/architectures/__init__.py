@@ -9,8 +9,11 @@ from search_spaces.architectures.mlp import MLP
 from search_spaces.architectures.transformer import TRANSFORMER
 from search_spaces.errors import SpaceError, unknown
 from search_spaces.plugins import is_import_path, load_builder
+from search_spaces.pretrained import PRETRAINED
 
-_BUILT_IN = {architecture.name: architecture for architecture in (MLP, CNN, GRU, TRANSFORMER)}
+_BUILT_IN = {
+    architecture.name: architecture for architecture in (MLP, CNN, GRU, TRANSFORMER, PRETRAINED)
+}
 
 
 def architecture_names() -> list[str]:

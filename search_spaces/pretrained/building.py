@@ -1,0 +1,245 @@
+"""Building the model of one set of settings: backbone, head, and what of them is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from search_spaces.dimensions import Scalar
+from search_spaces.errors import SpaceError, shown
+from search_spaces.pretrained import lora, state_models, timm_models, transformers_models
+from search_spaces.pretrained.blocks import Blocks, find_blocks
+from search_spaces.pretrained.checkpoint import Checkpoint, find, read_json
+from search_spaces.pretrained.fine_tuned_module import (
+    FineTuned,
+    ImageModel,
+    LanguageModel,
+    TextModel,
+)
+from search_spaces.pretrained.pixels import read_pixels
+from search_spaces.shape import TaskShape
+
+_POOLING = {
+    "pooling_mode_cls_token": "first",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+}
+
+
+def build(shape: TaskShape, settings: Mapping[str, Scalar]) -> FineTuned:
+    """The model, in training mode. Draws from PyTorch's global generator. Raises SpaceError."""
+    model = assemble(shape, settings, "pretrained")
+    tune(model, settings, "pretrained")
+    return model.train()
+
+
+def check(shape: TaskShape, settings: Mapping[str, Scalar], where: str) -> None:
+    """Raises SpaceError for what would be wrong in `build` and in a first batch; draws nothing.
+
+    Models of transformers are made without values, others with.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = assemble(shape, settings, where, check=True)
+        tune(model, {**settings, "tune": "full"}, where)
+
+
+def assemble(
+    shape: TaskShape, settings: Mapping[str, Scalar], where: str, *, check: bool = False
+) -> FineTuned:
+    """The model with all of it trainable. To ``check`` it, values may be left out."""
+    checkpoint = find(str(settings["checkpoint"]), f"{where}.checkpoint")
+    reason = unreadable(checkpoint, shape)
+    if reason is not None:
+        raise SpaceError(f"{where}.checkpoint: got {shown(settings['checkpoint'])}, which {reason}")
+    if checkpoint.form != "folder":
+        model = _plain(checkpoint, shape, settings, where)
+    elif checkpoint.reads == "text":
+        model = _of_texts(checkpoint, shape, settings, where, check)
+    else:
+        model = _of_images(checkpoint, shape, settings, where, check)
+    model.scratch = checkpoint.scratch
+    return model
+
+
+def unreadable(checkpoint: Checkpoint, shape: TaskShape) -> str | None:
+    """Why the checkpoint's model can't read the task's examples, by their kind alone."""
+    reads = checkpoint.reads
+    if (reads == "text") == (shape.layout == "text") and (
+        reads != "image" or shape.layout == "image"
+    ):
+        return None
+    has = {"text": "texts", "image": "images"}.get(shape.layout, "numbers")
+    what = {"text": "texts", "image": "images", "numbers": "numbers or images"}[reads]
+    return f"reads {what}, and the task has {has}"
+
+
+def tune(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
+    """Freeze what isn't trained, add adapters, and set the rest of what tunes a model."""
+    depth, decay = settings["frozen_depth"], settings["layer_decay"]
+    rank, momentum = settings["lora_rank"], settings["norm_momentum"]
+    assert isinstance(depth, int)
+    assert isinstance(decay, float)
+    assert isinstance(rank, int)
+    assert isinstance(momentum, float)
+    backbone, blocks = model.backbone, model.blocks
+    if depth > len(blocks):
+        raise SpaceError(
+            f"{where}.frozen_depth: got {depth}; must be at most {len(blocks)}: the blocks that "
+            f"{settings['checkpoint']} has"
+        )
+    if settings["tune"] == "lora":
+        if rank < 1:
+            raise SpaceError(f"{where}.lora_rank: got 0; must be at least 1 under lora")
+        targets = lora.adaptable(backbone, blocks, depth)
+        if not targets:
+            raise lora.nothing_to_adapt(f"{where}.tune")
+        lora.adapt(backbone, targets, rank)
+    elif settings["tune"] == "head":
+        backbone.requires_grad_(False)
+        if model.head is None:
+            backbone.get_output_embeddings().requires_grad_(True)  # type: ignore[operator]
+    elif depth:
+        levels = blocks.levels(backbone)
+        for name, parameter in backbone.named_parameters():
+            parameter.requires_grad_(levels[name] > depth)
+    model.layer_decay = decay
+    for module in backbone.modules() if momentum else ():
+        if isinstance(module, _BatchNorm):
+            module.momentum = momentum
+
+
+def _of_texts(
+    checkpoint: Checkpoint,
+    shape: TaskShape,
+    settings: Mapping[str, Scalar],
+    where: str,
+    check: bool,
+) -> FineTuned:
+    place = f"{where}.checkpoint"
+    language = shape.kind == "language"
+    config = transformers_models.read_config(checkpoint, place)
+    causal = transformers_models.is_causal(config)
+    if language and not causal:
+        raise SpaceError(
+            f"{place}: got {shown(settings['checkpoint'])}, whose model, {config.model_type}, sees "
+            "the tokens it would predict; must be causal, such as gpt2, for language"
+        )
+    make = transformers_models.on_meta if check else transformers_models.load
+    backbone = make(checkpoint, config, place, language=language)
+    _check_positions(backbone, config, settings, where)
+    padding = config.pad_token_id if isinstance(config.pad_token_id, int) else 0
+    blocks = find_blocks(backbone)
+    if language:
+        return LanguageModel(backbone, blocks, padding=padding)
+    pooling: Any = settings["pooling"]
+    if pooling == "auto":
+        pooling = _own_pooling(checkpoint) or ("last" if causal else "mean")
+    head = nn.Linear(config.hidden_size, shape.outputs)
+    return TextModel(backbone, head, blocks, pooling=pooling, padding=padding)
+
+
+def _own_pooling(checkpoint: Checkpoint) -> str | None:
+    """What a folder of sentence-transformers says."""
+    path = checkpoint.folder / "1_Pooling" / "config.json"
+    told = read_json(path) if path.is_file() else {}
+    return next((name for key, name in _POOLING.items() if told.get(key) is True), None)
+
+
+def _check_positions(
+    backbone: nn.Module, config: Any, settings: Mapping[str, Scalar], where: str
+) -> None:
+    length = settings["max_length"]
+    positions = getattr(config, "max_position_embeddings", None)
+    for name, module in backbone.named_modules():
+        # Such tables begin after the padding's place (RoBERTa).
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            offset = -1 if module.padding_idx is None else module.padding_idx
+            positions = module.num_embeddings - offset - 1
+    if isinstance(positions, int) and isinstance(length, int) and 0 < positions < length:
+        raise SpaceError(
+            f"{where}.max_length: got {length}; must be at most {positions}: the positions that "
+            f"{settings['checkpoint']} has"
+        )
+
+
+def _of_images(
+    checkpoint: Checkpoint,
+    shape: TaskShape,
+    settings: Mapping[str, Scalar],
+    where: str,
+    check: bool,
+) -> FineTuned:
+    place = f"{where}.checkpoint"
+    config = transformers_models.read_config(checkpoint, place)
+    pixels = read_pixels(checkpoint, settings, place)
+    size = pixels.side(shape)
+    bare = transformers_models.on_meta(checkpoint, config, place, language=False)
+    own = getattr(config, "image_size", None)
+    resized = own is not None and size != own
+    interpolate = resized and transformers_models.interpolates(bare)
+    width = _width(
+        ImageModel(bare, None, Blocks(None, ()), interpolate=interpolate),
+        torch.zeros(2, pixels.channels, size, size, device="meta"),
+        where,
+    )
+    backbone = bare
+    if not check:
+        backbone = transformers_models.load(checkpoint, config, place, language=False)
+    head = nn.Linear(width, shape.outputs)
+    return ImageModel(backbone, head, find_blocks(backbone), interpolate=interpolate)
+
+
+def _plain(
+    checkpoint: Checkpoint, shape: TaskShape, settings: Mapping[str, Scalar], where: str
+) -> FineTuned:
+    """Of timm, or of the user's builder: the model's inputs are handed on as they are."""
+    named = str(settings["head"])
+    if checkpoint.form == "timm":
+        backbone = timm_models.create(
+            checkpoint.timm,
+            f"{where}.checkpoint",
+            weights=not checkpoint.scratch,
+            whole=bool(named),
+        )
+    else:
+        backbone = state_models.load(checkpoint, str(settings["builder"]), where)
+    if named or checkpoint.form == "state":
+        state_models.take_head(backbone, named, where)
+    inputs = torch.zeros(2, *shape.input_shape)
+    if shape.layout == "image" and (checkpoint.form == "timm" or reads_images(backbone)):
+        pixels = read_pixels(checkpoint, settings, f"{where}.checkpoint")
+        side = pixels.side(shape)
+        inputs = torch.zeros(2, pixels.channels, side, side)
+    width = _width(FineTuned(backbone, None, Blocks(None, ())), inputs, where)
+    return FineTuned(backbone, nn.Linear(width, shape.outputs), find_blocks(backbone))
+
+
+def reads_images(model: nn.Module) -> bool:
+    """Whether a model of the user's has convolutions for images."""
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+def _width(model: FineTuned, inputs: torch.Tensor, where: str) -> int:
+    """How many features a model without its head gives of each input, which it is made to read."""
+    shape = tuple(inputs.shape[1:])
+    try:
+        with torch.no_grad():
+            found = model.eval()(inputs)
+    except Exception as error:
+        # The model's own code may raise anything.
+        told = next(iter(str(error).splitlines()), "")
+        raise SpaceError(
+            f"{where}.checkpoint: its model can't read inputs of shape {shape}: "
+            f"{type(error).__name__}: {told[:200]}"
+        ) from None
+    if not isinstance(found, torch.Tensor) or found.dim() != 2:
+        got = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        raise SpaceError(
+            f"{where}.checkpoint: its model without the head gives {got} for a batch of 2; must be "
+            "(2, features)"
+        )
+    return int(found.shape[1])

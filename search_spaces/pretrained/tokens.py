@@ -1,0 +1,146 @@
+"""Texts as a checkpoint's tokenizer has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search_spaces.errors import SpaceError, shown
+from search_spaces.pretrained.checkpoint import Checkpoint
+from search_spaces.pretrained.quiet import needed, quiet
+from search_spaces.tasks.task import Array, Part, Splits
+
+if TYPE_CHECKING:
+    from search_spaces.tasks.task import Task
+
+_AT_ONCE = 1000
+
+
+def read_tokenizer(checkpoint: Checkpoint, where: str) -> Any:
+    """The folder's fast tokenizer. Raises SpaceError."""
+    folder = checkpoint.folder
+    if not any(
+        path.suffix != ".json" or path.stem in ("tokenizer", "vocab")
+        for path in checkpoint.tokenizer_files()
+    ):
+        raise SpaceError(f"{where}: {folder} has no tokenizer: tokenizer.json, or a vocabulary")
+    with quiet(), needed("transformers"):
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, use_fast=True, trust_remote_code=False, local_files_only=True
+            )
+        except Exception as error:
+            # Classes of all kinds: the files are handed to the tokenizer's own code.
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise SpaceError(
+                f"{where}: {folder}: its tokenizer isn't read: {first[:200]}"
+            ) from None
+    if not tokenizer.is_fast:
+        raise SpaceError(
+            f"{where}: {folder}: its tokenizer, {type(tokenizer).__name__}, has no fast form; save "
+            "one as tokenizer.json"
+        )
+    return tokenizer
+
+
+def prepare(task: Task, checkpoint: Checkpoint, max_length: int, where: str) -> Splits:
+    """The task's texts as token ids.
+
+    For language each text is cut into blocks of ``max_length`` tokens; otherwise it is read up to
+    there. Rows are as long as the longest, -1 where there is no token.
+    """
+    tokenizer = read_tokenizer(checkpoint, where)
+    splits = task.data()
+    parts = []
+    for part in (splits.train, splits.validation, splits.test):
+        if task.kind == "language":
+            rows, read = _blocks(tokenizer, part.inputs, max_length)
+            if not rows:
+                raise SpaceError(f"task {task.name}: no text has two tokens to learn from")
+            parts.append((rows, np.array(read, dtype=np.int64)))
+        else:
+            parts.append((_rows(tokenizer, part.inputs, max_length), part.targets))
+    longest = max(len(row) for rows, _ in parts for row in rows)
+    made = []
+    for rows, targets in parts:
+        tokens = _padded(rows, longest)
+        if task.kind == "language":
+            targets = np.concatenate([targets[:, None], tokens], axis=1).astype(np.int64)
+        made.append(Part(tokens, targets))
+    train, validation, test = made
+    return Splits(train, validation, test, target_scale=splits.target_scale)
+
+
+def _padded(rows: Sequence[Sequence[int]], longest: int) -> Array:
+    tokens = np.full((len(rows), longest), -1, dtype=np.int32)
+    for row, ids in zip(tokens, rows, strict=True):
+        row[: len(ids)] = ids
+    return tokens
+
+
+def _rows(tokenizer: Any, texts: Array, max_length: int) -> list[list[int]]:
+    found: list[list[int]] = []
+    spare = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+    for start in range(0, len(texts), _AT_ONCE):
+        with quiet():
+            told = tokenizer(
+                list(texts[start : start + _AT_ONCE]),
+                padding=False,
+                truncation=True,
+                max_length=max_length,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
+        # A model must have a token to read, and an empty text may have none.
+        found += [ids or [spare] for ids in told["input_ids"]]
+    return found
+
+
+def _blocks(tokenizer: Any, texts: Array, max_length: int) -> tuple[list[list[int]], list[int]]:
+    """Blocks of tokens, and how many bytes of text those after the first of each stand for."""
+    blocks: list[list[int]] = []
+    read: list[int] = []
+    for start in range(0, len(texts), _AT_ONCE):
+        some = list(texts[start : start + _AT_ONCE])
+        with quiet():
+            told = tokenizer(
+                some,
+                padding=False,
+                truncation=False,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
+        for text, ids, spans in zip(some, told["input_ids"], told["offset_mapping"], strict=True):
+            ends = _byte_ends(text, [end for _, end in spans])
+            for at in range(0, len(ids), max_length):
+                block = ids[at : at + max_length]
+                if len(block) >= 2:
+                    blocks.append(block)
+                    read.append(int(ends[at + len(block) - 1] - ends[at]))
+    return blocks, read
+
+
+def _byte_ends(text: str, ends: list[int]) -> Array:
+    """Up to which byte of a text each token has come, by the characters at which they end."""
+    # Special tokens end at 0 wherever they stand, and the parts of one character at its end.
+    reached = np.maximum.accumulate(np.array(ends, dtype=np.int64)) if ends else np.zeros(0, int)
+    if text.isascii():
+        return reached
+    widths = [len(character.encode("utf-8", "surrogatepass")) for character in text]
+    found: Array = np.concatenate([[0], np.cumsum(widths)])[reached]
+    return found
+
+
+def vocabulary_problem(tokenizer: Any, embeddings: int, folder: object) -> str | None:
+    """Why a model with so many embeddings can't read all that a tokenizer gives."""
+    if len(tokenizer) <= embeddings:
+        return None
+    return (
+        f"{folder}: its tokenizer has {shown(len(tokenizer))} tokens, and its model embeddings for "
+        f"{embeddings}"
+    )

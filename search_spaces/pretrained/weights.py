@@ -1,0 +1,146 @@
+"""Reading the tensors of a checkpoint's files, and saying how they don't fit a model."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from search_spaces.errors import SpaceError, listing, shown
+from search_spaces.pretrained.quiet import needed
+
+Shape = tuple[int, ...]
+# Under which a training's checkpoint keeps the model's state, beside the optimiser's.
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def read(files: Iterable[Path], where: str, *, values: bool = True) -> dict[str, Tensor]:
+    """The tensors of these files by name; those of floating point in float32.
+
+    Without ``values`` they are on the meta device: names and shapes alone, for which no more is
+    read than must be. Nothing in a file is run: pickles may hold tensors and plain values only.
+    Raises SpaceError naming the file that can't be read so.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        found = _safetensors(file, where, values) if _is_safe(file) else _pickled(file, where)
+        for name, tensor in found.items():
+            kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
+            if values:
+                # A copy: trained in place, and independent of the file.
+                tensors[name] = tensor.detach().to(kind, copy=True)
+            else:
+                tensors[name] = torch.empty(tensor.shape, dtype=kind, device="meta")
+    return tensors
+
+
+def _is_safe(file: Path) -> bool:
+    return file.suffix == ".safetensors"
+
+
+def _safetensors(file: Path, where: str, values: bool) -> dict[str, Tensor]:
+    with needed("safetensors"):
+        from safetensors import SafetensorError, safe_open
+    found: dict[str, Tensor] = {}
+    try:
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                if values:
+                    found[name] = opened.get_tensor(name)
+                else:
+                    part = opened.get_slice(name)
+                    # Types are settled when values are read.
+                    found[name] = torch.empty(part.get_shape(), device="meta")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SpaceError(f"{where}: {_broken(file, error)}") from None
+    return found
+
+
+def _pickled(file: Path, where: str) -> dict[str, Tensor]:
+    try:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:
+            # The format before PyTorch 1.6 can't be mapped.
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        told = next(iter(str(error).splitlines()), "")
+        raise SpaceError(
+            f"{where}: {file} isn't read: it is broken, or holds more than tensors and plain "
+            f"values and so might run code ({shown(told, 120)}); save the model's state_dict(), "
+            "best as safetensors"
+        ) from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise SpaceError(f"{where}: {_broken(file, error)}") from None
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    good = isinstance(content, Mapping) and all(isinstance(key, str) for key in content)
+    if not good or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise SpaceError(f"{where}: {file} holds {shown(content)}; must be a state dict of tensors")
+    return dict(content)
+
+
+def _broken(file: Path, error: BaseException) -> str:
+    size = os.path.getsize(file) if file.is_file() else 0
+    told = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"{file} is broken or cut off at {size:,} bytes: {told[:200]}"
+
+
+def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    """How a state dict doesn't fit a model's own, in one line; None if it does."""
+    # Counts of batches are newer than many checkpoints, and nothing depends on them.
+    missing = {k for k in wanted.keys() - found.keys() if not k.endswith("num_batches_tracked")}
+    shapes = {
+        name: (tuple(found[name].shape), tuple(wanted[name].shape))
+        for name in found.keys() & wanted.keys()
+        if found[name].shape != wanted[name].shape
+    }
+    return told(missing, found.keys() - wanted.keys(), shapes)
+
+
+def told(
+    missing: Iterable[str], unexpected: Iterable[str], shapes: Mapping[str, tuple[Shape, Shape]]
+) -> str | None:
+    """One line about names that are missing or unexpected and shapes, the file's and the model's,
+    that differ; None if there are none.
+    """
+    missing, unexpected = sorted(missing), sorted(unexpected)
+    prefix = _prefix(missing, unexpected)
+    if prefix is not None:
+        return prefix
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} missing ({_few(missing)})")
+    if unexpected:
+        parts.append(f"{len(unexpected)} unexpected ({_few(unexpected)})")
+    if shapes:
+        few = [
+            f"{name} is {got} and must be {must}" for name, (got, must) in sorted(shapes.items())
+        ]
+        parts.append(f"{len(shapes)} of another shape ({_few(few)})")
+    return f"its weights don't fit the model: {'; '.join(parts)}" if parts else None
+
+
+def _few(names: list[str]) -> str:
+    return listing(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _prefix(missing: list[str], unexpected: list[str]) -> str | None:
+    """Where all names differ by one prefix that only the file, or only the model, has."""
+    if not missing or not unexpected:
+        return None
+    for short, long, words in (
+        (missing, unexpected, "every key has the prefix {} that the model lacks"),
+        (unexpected, missing, "every key lacks the prefix {} that the model has"),
+    ):
+        if long[0].endswith(short[0]):
+            prefix = long[0].removesuffix(short[0])
+            if prefix and {prefix + name for name in short} == set(long):
+                return f"its weights don't fit the model: {words.format(repr(prefix))}"
+    return None
