@@ -37,6 +37,7 @@ from search_spaces.tasks import (
     Splits,
     Task,
     TaskKind,
+    adopt_task,
     classification_splits,
     get_task,
     regression_splits,
