@@ -82,7 +82,7 @@ class Records:
         if other:
             got = shown(self.values["split"][other[0]])
             raise SpaceError(
-                f"{place} has {got} at {self.at(other)}; must be one of {listing(PARTS)}"
+                f"{place} has {got} in {self.at(other)}; must be one of {listing(PARTS)}"
                 f"{did_you_mean(words[other[0]], PARTS)}"
             )
         train, validation, test = (np.flatnonzero(words == part) for part in PARTS)
