@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -322,7 +323,19 @@ def test_what_is_wrong_with_a_folder(tmp_path: Path, photos: Path) -> None:
     assert "is a file; must be a folder" in problems_of(photos / "cat" / "1.png")[0]
     assert "no file or folder" in problems_of(tmp_path / "nowhere")[0]
     (photos / "cat" / "link.png").symlink_to(photos / "nowhere.png")
-    assert "photos can't be read: " in problems_of(photos)[0]
+    os.mkfifo(photos / "cat" / "pipe.png")
+    assert [
+        "cat/link.png is no file" in p or "cat/pipe.png is no file" in p
+        for p in problems_of(photos)
+    ] == [True, True]
+
+
+def test_a_file_that_may_not_be_read(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("search_spaces.tasks.image_classification.content_hash", refused)
+    assert "photos can't be read: [Errno 13] Permission denied" in problems_of(photos)[0]
 
 
 def test_two_images_of_a_class_are_too_few(photos: Path) -> None:
