@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -117,8 +116,11 @@ def _load(entry: Path, key: str) -> Splits | None:
 
 
 def _map(file: Path, dtype: str, shape: list[int]) -> Array:
+    if 0 in shape:
+        # There is nothing to map.
+        return np.empty(shape, dtype)
     # Mapped for copying on write, since PyTorch warns of arrays that can't be written.
-    mapped: Any = np.load(file, mmap_mode="c", allow_pickle=False)
+    mapped = np.lib.format.open_memmap(file, mode="c")
     if mapped.dtype.str != dtype or list(mapped.shape) != shape:
         raise ValueError(f"{file} is {mapped.dtype} {mapped.shape}")
     return np.asarray(mapped)

@@ -48,8 +48,9 @@ def image_classification(
     names = sorted({name for classes in listed.values() for name in classes})
     files = [file for classes in listed.values() for of in classes.values() for file in of]
     if len(names) < 2:
-        raise SpaceError(f"{place}: {path} has one class, {names[0]}; must have at least 2")
-    classes = np.array([names.index(file.parent.name) for file in files], np.int64)
+        raise SpaceError(f"{place}: {path} has one class, {shown(names[0])}; must have at least 2")
+    number = {name: i for i, name in enumerate(names)}
+    classes = np.array([number[file.parent.name] for file in files], np.int64)
     try:
         content = content_hash(files)
         parts = _parts(path, listed, files, classes, names, place)

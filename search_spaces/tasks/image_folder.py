@@ -57,6 +57,12 @@ def _classes(folder: Path, root: Path, place: str) -> dict[str, list[Path]]:
                 "a class's folder must hold images alone"
             )
         classes[name] = [folder / name / file for file in _files(folder / name)]
+        # A link that leads nowhere, or a pipe, for which one would wait.
+        problems += [
+            f"{place}: {file.relative_to(root)} is no file; a class's folder must hold images alone"
+            for file in classes[name]
+            if not file.is_file()
+        ]
     if problems:
         raise SpaceError(*problems)
     return classes

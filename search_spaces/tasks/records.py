@@ -77,15 +77,16 @@ class Records:
         Raises SpaceError for other words, and for a part without a row.
         """
         place = f"{where}.split: column {shown(self.columns['split'])} of {self.file}"
-        words = np.array([str(value).strip() for value in self.values["split"]])
-        other = np.flatnonzero(~np.isin(words, PARTS)).tolist()
+        words = [str(value).strip() for value in self.values["split"]]
+        other = [row for row, word in enumerate(words) if word not in PARTS]
         if other:
             got = shown(self.values["split"][other[0]])
             raise SpaceError(
-                f"{place} has {got} at {self.at(other)}; must be one of {listing(PARTS)}"
+                f"{place} has {got} in {self.at(other)}; must be one of {listing(PARTS)}"
                 f"{did_you_mean(words[other[0]], PARTS)}"
             )
-        train, validation, test = (np.flatnonzero(words == part) for part in PARTS)
+        numbers = np.array([PARTS.index(word) for word in words])
+        train, validation, test = (np.flatnonzero(numbers == part) for part in range(len(PARTS)))
         empty = [part for part in PARTS if part not in words]
         if empty:
             raise SpaceError(
@@ -140,7 +141,7 @@ def read_records(
         names, found, places = reader(path, list(columns.values()), place)
     problems = [
         f"{where}.{setting}: {path.name} has no column {shown(column)}; "
-        f"it has {listing(names)}{did_you_mean(column, names)}"
+        f"it has {first_few(names, 20)}{did_you_mean(column, names)}"
         for setting, column in columns.items()
         if column not in found
     ]

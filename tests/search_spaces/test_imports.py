@@ -24,6 +24,7 @@ def loaded(code: str) -> set[str]:
 
 def test_reading_a_space_needs_nothing_heavy() -> None:
     heavy = {"torch", "sklearn", "scipy", "pandas", "ray", "optuna", "sweeps", "pydantic", "yaml"}
+    heavy |= {"PIL", "pyarrow", "bible"}
     assert not loaded(PARSE) & heavy
 
 
@@ -38,7 +39,18 @@ def test_models_need_neither_ray_nor_optuna_nor_sweeps() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["plugins", "setting", "tasks", "architectures", "initialisations", "common", "space"],
+    [
+        "plugins",
+        "setting",
+        "tasks",
+        "architectures",
+        "initialisations",
+        "common",
+        "space",
+        "files",
+        "cache",
+        "tasks.verses",
+    ],
 )
 def test_every_module_can_be_imported_first(module: str) -> None:
     assert "search_spaces" in loaded(f"import search_spaces.{module}")

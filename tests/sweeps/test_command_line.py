@@ -178,7 +178,14 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for what in ("spaces", "tasks", "runs")
     }
     assert names["spaces"][:4] == ["mlp", "cnn", "gru", "transformer"]
-    assert names["tasks"] == ["digits", "breast_cancer", "wine", "diabetes"]
+    assert names["tasks"] == [
+        "digits",
+        "breast_cancer",
+        "wine",
+        "diabetes",
+        "verses_text",
+        "verses_language",
+    ]
     assert names["runs"] == ["runs/one"]
     assert "mlp" in invoke("list", "spaces").stdout
 
