@@ -44,7 +44,7 @@ def check(shape: TaskShape, settings: Mapping[str, Scalar], where: str) -> None:
     """
     with torch.random.fork_rng(devices=[]):
         model = assemble(shape, settings, where, check=True)
-        tune(model, {**settings, "tune": "full"}, where)
+        check_tuning(model, settings, where)
 
 
 def assemble(
@@ -79,6 +79,7 @@ def unreadable(checkpoint: Checkpoint, shape: TaskShape) -> str | None:
 
 def tune(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
     """Freeze what isn't trained, add adapters, and set the rest of what tunes a model."""
+    check_tuning(model, settings, where)
     depth, decay = settings["frozen_depth"], settings["layer_decay"]
     rank, momentum = settings["lora_rank"], settings["norm_momentum"]
     assert isinstance(depth, int)
@@ -86,18 +87,8 @@ def tune(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
     assert isinstance(rank, int)
     assert isinstance(momentum, float)
     backbone, blocks = model.backbone, model.blocks
-    if depth > len(blocks):
-        raise SpaceError(
-            f"{where}.frozen_depth: got {depth}; must be at most {len(blocks)}: the blocks that "
-            f"{settings['checkpoint']} has"
-        )
     if settings["tune"] == "lora":
-        if rank < 1:
-            raise SpaceError(f"{where}.lora_rank: got 0; must be at least 1 under lora")
-        targets = lora.adaptable(backbone, blocks, depth)
-        if not targets:
-            raise lora.nothing_to_adapt(f"{where}.tune")
-        lora.adapt(backbone, targets, rank)
+        lora.adapt(backbone, lora.adaptable(backbone, blocks, depth), rank)
     elif settings["tune"] == "head":
         backbone.requires_grad_(False)
         if model.head is None:
@@ -110,6 +101,28 @@ def tune(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
     for module in backbone.modules() if momentum else ():
         if isinstance(module, _BatchNorm):
             module.momentum = momentum
+
+
+def check_tuning(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
+    """Raises SpaceError for settings of `tune` that the model doesn't allow."""
+    depth, blocks = settings["frozen_depth"], model.blocks
+    assert isinstance(depth, int)
+    if depth > len(blocks):
+        raise SpaceError(
+            f"{where}.frozen_depth: got {depth}; must be at most {len(blocks)}: the blocks that "
+            f"{settings['checkpoint']} has"
+        )
+    if settings["tune"] == "lora":
+        lora.check()
+        if settings["lora_rank"] == 0:
+            raise SpaceError(f"{where}.lora_rank: got 0; must be at least 1 under lora")
+        if blocks and depth == len(blocks):
+            raise SpaceError(
+                f"{where}.frozen_depth: got {depth}; must be at most {depth - 1} under lora, which "
+                f"adapts the blocks that aren't frozen: {settings['checkpoint']} has {depth}"
+            )
+        if not lora.adaptable(model.backbone, blocks, depth):
+            raise lora.nothing_to_adapt(f"{where}.tune")
 
 
 def _of_texts(
@@ -145,7 +158,7 @@ def _of_texts(
 def _own_pooling(checkpoint: Checkpoint) -> str | None:
     """What a folder of sentence-transformers says."""
     path = checkpoint.folder / "1_Pooling" / "config.json"
-    told = read_json(path) if path.is_file() else {}
+    told = read_json(path, checkpoint.where) if path.is_file() else {}
     return next((name for key, name in _POOLING.items() if told.get(key) is True), None)
 
 
@@ -175,7 +188,8 @@ def _of_images(
 ) -> FineTuned:
     place = f"{where}.checkpoint"
     config = transformers_models.read_config(checkpoint, place)
-    pixels = read_pixels(checkpoint, settings, place)
+    pixels = read_pixels(checkpoint, settings, where)
+    assert pixels is not None
     size = pixels.side(shape)
     bare = transformers_models.on_meta(checkpoint, config, place, language=False)
     own = getattr(config, "image_size", None)
@@ -210,17 +224,12 @@ def _plain(
     if named or checkpoint.form == "state":
         state_models.take_head(backbone, named, where)
     inputs = torch.zeros(2, *shape.input_shape)
-    if shape.layout == "image" and (checkpoint.form == "timm" or reads_images(backbone)):
-        pixels = read_pixels(checkpoint, settings, f"{where}.checkpoint")
+    pixels = read_pixels(checkpoint, settings, where) if shape.layout == "image" else None
+    if pixels is not None:
         side = pixels.side(shape)
         inputs = torch.zeros(2, pixels.channels, side, side)
     width = _width(FineTuned(backbone, None, Blocks(None, ())), inputs, where)
     return FineTuned(backbone, nn.Linear(width, shape.outputs), find_blocks(backbone))
-
-
-def reads_images(model: nn.Module) -> bool:
-    """Whether a model of the user's has convolutions for images."""
-    return any(isinstance(module, nn.Conv2d) for module in model.modules())
 
 
 def _width(model: FineTuned, inputs: torch.Tensor, where: str) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -66,13 +66,14 @@ class Checkpoint:
 
     ``form``: a Hugging Face "folder", the file of a "state" dict, or a model of "timm".
     ``path``: of the folder or file; None for timm. ``scratch``: random weights instead of its own.
-    ``timm``: the name there.
+    ``timm``: the name there. ``where``: the key path for messages.
     """
 
     form: Literal["folder", "state", "timm"]
     path: Path | None
     scratch: bool
     timm: str = ""
+    where: str = field(default="pretrained.checkpoint", compare=False, kw_only=True)
 
     @property
     def folder(self) -> Path:
@@ -84,7 +85,7 @@ class Checkpoint:
     @property
     def config(self) -> dict[str, Any]:
         """What stands in a folder's config.json."""
-        return read_json(self.folder / "config.json")
+        return read_json(self.folder / "config.json", self.where)
 
     @property
     def reads(self) -> Literal["text", "image", "numbers"]:
@@ -99,8 +100,9 @@ class Checkpoint:
             return "image"
         if "vocab_size" in config:
             return "text"
+        kind = shown(config.get("model_type"))
         raise SpaceError(
-            f"{self.folder / 'config.json'}: model_type {shown(config.get('model_type'))} is "
+            f"{self.where}: {self.folder / 'config.json'}: model_type {kind} is "
             "neither of texts (vocab_size) nor of images (image_size, num_channels)"
         )
 
@@ -117,7 +119,7 @@ class Checkpoint:
         for name in WEIGHTS:
             path = self.folder / name
             if path.is_file():
-                return _shards(path) if name.endswith(".index.json") else [path]
+                return _shards(path, self.where) if name.endswith(".index.json") else [path]
         return []
 
     def tokenizer_files(self) -> list[Path]:
@@ -161,32 +163,32 @@ def find(name: str, where: str) -> Checkpoint:
     if plain.startswith(TIMM):
         if not plain.removeprefix(TIMM):
             raise SpaceError(f"{where}: got {shown(name)}; {RULE}")
-        return Checkpoint("timm", None, scratch, plain.removeprefix(TIMM))
+        return Checkpoint("timm", None, scratch, plain.removeprefix(TIMM), where=where)
     try:
         path = locate(plain, where)
     except SpaceError as error:
         on_hub = _HUB_NAME.fullmatch(plain) and not plain.endswith(STATE_SUFFIXES)
         if not on_hub:
             raise SpaceError(f"{error}; {RULE}") from None
-        return Checkpoint("folder", from_hub(plain, where, weights=not scratch), scratch)
+        folder = from_hub(plain, where, weights=not scratch)
+        return Checkpoint("folder", folder, scratch, where=where)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise SpaceError(f"{where}: got {shown(name)}; {path} has no config.json; {RULE}")
         read_json(path / "config.json", where)
-        return Checkpoint("folder", path, scratch)
+        return Checkpoint("folder", path, scratch, where=where)
     if path.suffix not in STATE_SUFFIXES:
         raise SpaceError(f"{where}: got {shown(name)}; {path} is another kind of file; {RULE}")
-    return Checkpoint("state", path, scratch)
+    return Checkpoint("state", path, scratch, where=where)
 
 
-def read_json(path: Path, where: str = "") -> dict[str, Any]:
+def read_json(path: Path, where: str) -> dict[str, Any]:
     """The object in a JSON file, read once unless the file changes. Raises SpaceError."""
-    prefix = f"{where}: " if where else ""
     try:
         status = path.stat()
         return _read_json(str(path), status.st_size, status.st_mtime_ns)
     except (OSError, ValueError) as error:
-        raise SpaceError(f"{prefix}{path} can't be read as a JSON object: {error}") from None
+        raise SpaceError(f"{where}: {path} can't be read as a JSON object: {error}") from None
 
 
 @cache
@@ -197,17 +199,19 @@ def _read_json(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
     return content
 
 
-def _shards(index: Path) -> list[Path]:
-    names = read_json(index).get("weight_map")
+def _shards(index: Path, where: str) -> list[Path]:
+    names = read_json(index, where).get("weight_map")
     if not isinstance(names, dict) or not names:
-        raise SpaceError(f"{index}: has no weight_map of tensors to files")
+        raise SpaceError(f"{where}: {index} has no weight_map of tensors to files")
     files = sorted({str(name) for name in names.values()})
     outside = [name for name in files if Path(name).name != name]
     if outside:
-        raise SpaceError(f"{index}: names {shown(outside[0])}; must be files beside it")
+        raise SpaceError(f"{where}: {index} names {shown(outside[0])}; must be files beside it")
     missing = [name for name in files if not (index.parent / name).is_file()]
     if missing:
-        raise SpaceError(f"{index}: names {listing(missing[:3])}, which {index.parent} hasn't")
+        raise SpaceError(
+            f"{where}: {index} names {listing(missing[:3])}, which {index.parent} hasn't"
+        )
     return [index.parent / name for name in files]
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from search_spaces.pretrained.blocks import Blocks
 
@@ -49,12 +50,17 @@ class FineTuned(nn.Module):
         ]
 
     def rate_scales(self) -> dict[str, float]:
-        """``layer_decay`` to the power of how far below the head a parameter's level is."""
+        """``layer_decay`` to the power of how far below the head a trained parameter is: B + 1 for
+        what precedes B blocks, B for the first of them, 1 for the last, 0 for what comes after.
+        """
         if self.layer_decay == 1.0:
             return {}
-        levels = self.blocks.levels(self.backbone)
-        scales = {n: self.layer_decay ** (len(self.blocks) + 1 - at) for n, at in levels.items()}
-        return {f"backbone.{name}": scale for name, scale in scales.items() if scale != 1.0}
+        levels, top = self.blocks.levels(self.backbone), len(self.blocks) + 1
+        return {
+            f"backbone.{name}": self.layer_decay ** (top - levels[name])
+            for name, parameter in self.backbone.named_parameters()
+            if parameter.requires_grad and levels[name] < top
+        }
 
 
 class TextModel(FineTuned):
@@ -87,7 +93,10 @@ class TextModel(FineTuned):
 
 
 class LanguageModel(FineTuned):
-    """Reads token ids as `TextModel` does; gives logits (batch, longest row, vocabulary)."""
+    """Reads token ids as `TextModel` does; gives logits (batch, length, vocabulary).
+
+    Those of positions without a token are 0.
+    """
 
     def __init__(self, backbone: nn.Module, blocks: Blocks, *, padding: int) -> None:
         super().__init__(backbone, None, blocks)
@@ -97,7 +106,7 @@ class LanguageModel(FineTuned):
         """The logits of the token after each."""
         ids, mask = cut(inputs, self.padding)
         logits: Tensor = self.backbone(input_ids=ids, attention_mask=mask).logits
-        return logits
+        return pad(logits, (0, 0, 0, inputs.shape[1] - ids.shape[1]))
 
 
 class ImageModel(FineTuned):

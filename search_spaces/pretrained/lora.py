@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from torch import nn
 
 from search_spaces.errors import SpaceError
@@ -25,6 +27,12 @@ def adaptable(model: nn.Module, blocks: Blocks, frozen_depth: int) -> list[str]:
         and name not in past
         and (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
     ]
+
+
+def check() -> None:
+    """Raises SpaceError where peft is missing."""
+    with needed("peft"):
+        importlib.import_module("peft")
 
 
 def adapt(model: nn.Module, targets: list[str], rank: int) -> None:

@@ -38,20 +38,32 @@ class Pixels:
         return self.size or max(shape.input_shape[1:])
 
 
-def read_pixels(checkpoint: Checkpoint, settings: Mapping[str, Scalar], where: str) -> Pixels:
-    """What the checkpoint's model reads. Raises SpaceError where it reads no square images."""
+def read_pixels(
+    checkpoint: Checkpoint, settings: Mapping[str, Scalar], where: str
+) -> Pixels | None:
+    """What the checkpoint's model reads; None for one of the user's without convolutions, which
+    reads a task's data as it is. ``where`` is the architecture's key path for messages.
+
+    Raises SpaceError where it reads no square images.
+    """
+    place = f"{where}.checkpoint"
     asked = settings["image_size"]
     assert isinstance(asked, int)
     if checkpoint.form == "timm":
         from search_spaces.pretrained.timm_models import pixels
 
-        (channels, height, width), mean, deviation = pixels(checkpoint.timm, where)
-        size = asked or _square([height, width], where)
+        (channels, height, width), mean, deviation = pixels(checkpoint.timm, place)
+        size = asked or _square([height, width], place)
     elif checkpoint.form == "folder":
         channels = int(checkpoint.config.get("num_channels") or 3)
-        size, mean, deviation = _of_folder(checkpoint, asked, where)
+        size, mean, deviation = _of_folder(checkpoint, asked, place)
     else:
-        channels, size, (mean, deviation) = 3, asked, _IMAGENET
+        from search_spaces.pretrained.state_models import image_channels
+
+        found = image_channels(str(settings["builder"]), where)
+        if found is None:
+            return None
+        channels, size, (mean, deviation) = found, asked, _IMAGENET
     if len(mean) != channels:
         mean, deviation = [float(np.mean(mean))] * channels, [float(np.mean(deviation))] * channels
     return Pixels(channels, size, tuple(mean), tuple(deviation))

@@ -64,8 +64,8 @@ class Checkpoints:
             }
         from search_spaces.pretrained.pixels import read_pixels
 
-        told: dict[str, Scalar] = {"pixels": str(read_pixels(checkpoint, settings, _PLACE))}
-        if settings["builder"]:
+        told: dict[str, Scalar] = {"pixels": str(read_pixels(checkpoint, settings, "pretrained"))}
+        if checkpoint.form == "state":
             told["builder"] = _with_code(str(settings["builder"]))
         return told
 
@@ -82,40 +82,39 @@ class Checkpoints:
             return tokens.prepare(task, checkpoint, length, _PLACE)
         from search_spaces.pretrained import pixels
 
-        if checkpoint.form == "state" and not _takes_images(task, str(settings["builder"])):
+        if task.shape.layout != "image":
             return task.data()
-        return pixels.prepare(task, pixels.read_pixels(checkpoint, settings, _PLACE))
+        read = pixels.read_pixels(checkpoint, settings, "pretrained")
+        return task.data() if read is None else pixels.prepare(task, read)
 
     def problems(self, task: Task, given: Mapping[str, Dimension], where: str) -> list[str]:
-        """Each combination of a checkpoint with what it depends on, checked once."""
+        """Every checkpoint, with each builder, head and image size, at the greatest depth, length
+        and least rank: all that `build` and `prepare` would refuse.
+        """
         found: list[str] = []
+        checked: list[dict[str, Scalar]] = []
         for settings in _combinations(given):
             try:
-                checked = canonical_at(settings, where)
-                _check(task, checked, given, where)
+                find(str(settings["checkpoint"]), f"{where}.checkpoint")
+                settings = canonical(settings)
+                if settings not in checked:
+                    checked.append(settings)
+                    _check(task, settings, where)
             except SpaceError as error:
                 found += [problem for problem in error.problems if problem not in found]
         return found
 
 
-def canonical_at(settings: Mapping[str, Scalar], where: str) -> dict[str, Scalar]:
-    """The canonical settings, with ``where`` in messages. Raises SpaceError."""
-    find(str(settings["checkpoint"]), f"{where}.checkpoint")
-    return canonical(settings)
-
-
-def _check(
-    task: Task, settings: dict[str, Scalar], given: Mapping[str, Dimension], where: str
-) -> None:
+def _check(task: Task, settings: dict[str, Scalar], where: str) -> None:
     from search_spaces.pretrained import building, pixels
 
     checkpoint = find(str(settings["checkpoint"]), f"{where}.checkpoint")
     building.check(task.shape, settings, where)
     if checkpoint.reads == "text":
         _check_tokenizer(checkpoint, where)
-    elif task.shape.layout == "image" and checkpoint.form != "state":
+    elif task.shape.layout == "image":
         read = pixels.read_pixels(checkpoint, settings, where)
-        reason = pixels.channels_problem(read, task.shape)
+        reason = None if read is None else pixels.channels_problem(read, task.shape)
         if reason is not None:
             raise SpaceError(
                 f"{where}.checkpoint: got {shown(settings['checkpoint'])}, which {reason}"
@@ -134,13 +133,12 @@ def _check_tokenizer(checkpoint: Checkpoint, where: str) -> None:
 
 
 def _combinations(given: Mapping[str, Dimension]) -> Iterator[dict[str, Scalar]]:
-    """The settings that a check depends on, in every combination; the others at their greatest."""
-    varied = ("checkpoint", "builder", "head", "image_size", "tune")
-    sides = [_values(given[name]) for name in varied]
-    rest = {name: _greatest(given[name]) for name in SETTINGS if name not in varied}
-    if "lora" in _values(given["tune"]):
-        rest["lora_rank"] = _least(given["lora_rank"])
-    for values in product(*sides):
+    """The settings to check: of the ways to tune the one that can go wrong in most ways."""
+    varied = ("checkpoint", "builder", "head", "image_size")
+    rest = {name: _ends(given[name])[-1] for name in SETTINGS if name not in varied}
+    rest["tune"] = next(way for way in ("lora", "full", "head") if given["tune"].contains(way))
+    rest["lora_rank"] = _ends(given["lora_rank"])[0]
+    for values in product(*(_values(given[name]) for name in varied)):
         yield {**rest, **dict(zip(varied, values, strict=True))}
 
 
@@ -150,29 +148,12 @@ def _values(dimension: Dimension) -> list[Scalar]:
     return [dimension.low, dimension.high]
 
 
-def _greatest(dimension: Dimension) -> Scalar:
-    return max(_values(dimension), key=_order)
-
-
-def _least(dimension: Dimension) -> Scalar:
-    return min(_values(dimension), key=_order)
-
-
-def _order(value: Scalar) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
+def _ends(dimension: Dimension) -> tuple[Scalar, Scalar]:
+    """The least and the greatest value; the first and the last of texts."""
+    values = _values(dimension)
+    numbers = sorted(value for value in values if isinstance(value, int | float))
+    return (numbers[0], numbers[-1]) if numbers else (values[0], values[-1])
 
 
 def _with_code(builder: str) -> str:
     return f"{builder} {code_hash(builder)}"
-
-
-def _takes_images(task: Task, builder: str) -> bool:
-    if task.shape.layout != "image":
-        return False
-    import torch
-
-    from search_spaces.pretrained.building import reads_images
-    from search_spaces.pretrained.state_models import create
-
-    with torch.random.fork_rng(devices=[]):
-        return reads_images(create(builder, "pretrained"))

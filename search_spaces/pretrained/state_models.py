@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import nn
 
@@ -34,6 +36,17 @@ def create(builder: str, where: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise SpaceError(f"{place}: {builder} returned {shown(model)}; expected a torch.nn.Module")
     return model.float()
+
+
+@cache
+def image_channels(builder: str, where: str) -> int | None:
+    """The channels of the images that the builder's models read: those of the first convolution.
+
+    None where there is none. Draws nothing. Raises SpaceError.
+    """
+    with torch.random.fork_rng(devices=[]):
+        modules = create(builder, where).modules()
+    return next((m.in_channels for m in modules if isinstance(m, nn.Conv2d)), None)
 
 
 def load(checkpoint: Checkpoint, builder: str, where: str) -> nn.Module:

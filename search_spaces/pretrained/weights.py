@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -62,11 +64,11 @@ def _safetensors(file: Path, where: str, values: bool) -> dict[str, Tensor]:
 
 def _pickled(file: Path, where: str) -> dict[str, Tensor]:
     try:
-        try:
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:
-            # The format before PyTorch 1.6 can't be mapped.
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # The format before PyTorch 1.6 is no archive, and can't be mapped.
+            mapped = zipfile.is_zipfile(file)
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         told = next(iter(str(error).splitlines()), "")
         raise SpaceError(
@@ -74,7 +76,8 @@ def _pickled(file: Path, where: str) -> dict[str, Tensor]:
             f"values and so might run code ({shown(told, 120)}); save the model's state_dict(), "
             "best as safetensors"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:
+        # Bytes that mean nothing raise whatever they happen to lead to.
         raise SpaceError(f"{where}: {_broken(file, error)}") from None
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -94,14 +97,16 @@ def _broken(file: Path, error: BaseException) -> str:
 
 def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
     """How a state dict doesn't fit a model's own, in one line; None if it does."""
-    # Counts of batches are newer than many checkpoints, and nothing depends on them.
-    missing = {k for k in wanted.keys() - found.keys() if not k.endswith("num_batches_tracked")}
+    missing, unexpected = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    if _prefix(sorted(missing), sorted(unexpected)) is None:
+        # Counts of batches are newer than many checkpoints, and nothing depends on them.
+        missing = {name for name in missing if not name.endswith("num_batches_tracked")}
     shapes = {
         name: (tuple(found[name].shape), tuple(wanted[name].shape))
         for name in found.keys() & wanted.keys()
         if found[name].shape != wanted[name].shape
     }
-    return told(missing, found.keys() - wanted.keys(), shapes)
+    return told(missing, unexpected, shapes)
 
 
 def told(
