@@ -7,9 +7,8 @@ that trains, whose arrays then are views of memory that all of them have in comm
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,32 +57,36 @@ def prepare_all(config: SweepConfig) -> dict[str, Prepared]:
     this depends is a range, it is left to those who draw from it.
     """
     found: dict[str, Prepared] = {}
-    for architecture, settings in _preparations(config):
-        key = _key(config.task, architecture, settings)
-        if key is not None and key not in found:
-            each = _prepared(config.task, architecture, settings)
-            found[key] = Prepared(each.task.without_data(), each.splits, each.baseline)
+    for architecture in config.space.architectures:
+        for key, settings in _preparations(config, architecture).items():
+            if key not in found:
+                each = _prepared(config.task, architecture, settings)
+                found[key] = Prepared(each.task.without_data(), each.splits, each.baseline)
     return found
 
 
-def _preparations(config: SweepConfig) -> Iterator[tuple[str, dict[str, Scalar]]]:
-    """Each architecture with each way to set what its data may depend on."""
-    for architecture, dimensions in config.space.architectures.items():
-        source = source_of(architecture)
-        if source is None:
-            yield architecture, {}
-            continue
-        first = {name: _one_of(dimension) for name, dimension in dimensions.items()}
-        wanted = source.preparation(source.canonical(first))
-        chosen = {name: dimensions[name] for name in wanted if name in dimensions}
-        lists = {name: one.values for name, one in chosen.items() if isinstance(one, Choice)}
-        if len(lists) == len(chosen):
-            for values in itertools.product(*lists.values()):
-                yield architecture, source.canonical(first | dict(zip(lists, values, strict=True)))
-
-
-def _one_of(dimension: Any) -> Scalar:
-    return dimension.values[0] if isinstance(dimension, Choice) else dimension.low
+def _preparations(config: SweepConfig, architecture: str) -> dict[str, dict[str, Scalar]]:
+    """The different ways to prepare data for an architecture's models: settings of each, by key."""
+    dimensions, source = config.space.architectures[architecture], source_of(architecture)
+    first = {
+        name: one.values[0] if isinstance(one, Choice) else one.low
+        for name, one in dimensions.items()
+    }
+    ways = [first]
+    for name, dimension in dimensions.items() if source is not None else ():
+        values = dimension.values if isinstance(dimension, Choice) else (dimension.high,)
+        # Of settings that are prepared for alike one goes on: what follows is the same for both.
+        each = {_key(config.task, architecture, way): way for way in ways}
+        for way in ways:
+            for value in values:
+                other = way | {name: value}
+                key = _key(config.task, architecture, other)
+                if key not in each and not isinstance(dimension, Choice):
+                    return {}
+                each.setdefault(key, other)
+        ways = list(each.values())
+    keyed = {_key(config.task, architecture, way): way for way in ways}
+    return {key: way for key, way in keyed.items() if key is not None}
 
 
 def _key(task: TaskSpec, architecture: str, settings: Mapping[str, Scalar]) -> str | None:
@@ -91,7 +94,7 @@ def _key(task: TaskSpec, architecture: str, settings: Mapping[str, Scalar]) -> s
     source = source_of(architecture)
     if source is None and not get_task(task).content:
         return None
-    how = {} if source is None else source.preparation(settings)
+    how = {} if source is None else source.preparation(source.canonical(settings))
     return json.dumps({"task": task, "by": architecture if how else "", "settings": how})
 
 
