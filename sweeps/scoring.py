@@ -104,7 +104,7 @@ def of_trace(span: Trace, kinds: RankingSettings) -> dict[str, float]:
     indices = {kind: mean(span.explainability(kind)) for kind in EXPLAINABILITIES}
     chosen = span.stability(kinds.stability)
     stabilities = {
-        kind: chosen if kind == kinds.stability else _defined_stability(span, kind)
+        kind: chosen if kind == kinds.stability else defined_stability(span, kind)
         for kind in STABILITIES
     }
     return {
@@ -120,7 +120,7 @@ def of_trace(span: Trace, kinds: RankingSettings) -> dict[str, float]:
     }
 
 
-def _defined_stability(span: Trace, kind: str) -> float:
+def defined_stability(span: Trace, kind: str) -> float:
     try:
         return span.stability(kind)
     except TraceError:

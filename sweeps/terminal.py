@@ -109,7 +109,7 @@ class Display:
     def _time_left(self, progress: Progress) -> str:
         """Told by the trials since the first that ended here: Ray's start is no measure."""
         if not progress.trained:
-            return "starting"
+            return "" if self._under_way else "starting"
         now = time.monotonic()
         self._first = self._first or (progress.done, now)
         done, since = progress.done - self._first[0], now - self._first[1]

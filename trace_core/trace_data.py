@@ -118,6 +118,36 @@ class TraceData:
         chosen = [i for i, layer in enumerate(self.layers) if layer == name]
         return self._select(chosen, [node] * 3)
 
+    def under(self, module: str) -> Self:
+        """Return the trace of all that is under a module, by its path: of a fine-tuned model's
+        backbone, say. Where that is no single layer or block, its concentration is told from
+        histograms, however small it is.
+
+        Raises TraceError if there is no such module.
+        """
+        paths = (layer.split(".") for layer in self.layers)
+        known = dict.fromkeys(".".join(p[:end]) for p in paths for end in range(1, len(p) + 1))
+        require_known(module, tuple(known), "module")
+        inside = [i for i, layer in enumerate(self.layers) if f"{layer}.".startswith(f"{module}.")]
+        layers = dict.fromkeys(self.layers[i] for i in inside)
+        if list(layers) == [module]:
+            return self.layer(module)
+        if set(layers) == {layer for layer in self.layers if block_of(layer) == module}:
+            return self.block(module)
+        nodes = [len(self.tensors) + self.layer_names.index(layer) for layer in layers]
+        # The exact values of its blocks and of the whole are not among those that are kept.
+        unknown = len(set(map(block_of, layers))) + 1
+        part = self._select(inside, [*nodes, *[0] * unknown])
+        part.exact[:, -unknown:] = np.nan
+        return part
+
+    def by_part(self) -> dict[str, Self]:
+        """Return the trace of each of the model's own modules, by name, in the order of their first
+        tensor: of a fine-tuned model ``backbone`` and ``head``.
+        """
+        names = dict.fromkeys(layer.partition(".")[0] for layer in self.layers)
+        return {name: self.under(name) for name in names}
+
     def tensor(self, name: str) -> Self:
         """Return the trace of one parameter tensor."""
         index = self._node(name, self.tensors, "tensor")

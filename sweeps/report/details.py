@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeps.report.parts import parts
 from sweeps.report.series import curves, rounded
 from trace_core.phases import phases
 
@@ -37,20 +38,20 @@ class ModelTraces:
     configuration: str = ""
 
 
-def details(
-    model: ModelTraces, change_rate: str, concentration: str, phased: bool = True
-) -> dict[str, Any]:
-    """Its curves, ``layers`` by spans of steps, ``phases`` (None unless ``phased``: they take more
-    time than all else), ``movers`` and ``important``.
+def details(model: ModelTraces, kinds: Mapping[str, str], phased: bool = True) -> dict[str, Any]:
+    """Its curves by the ``kinds`` of score, ``layers`` by spans of steps, ``parts``, ``phases``
+    (None unless ``phased``: they take more time than all else), ``movers`` and ``important``.
 
-    The last four are those of the first seed: a mean over seeds would blur what happened when.
+    The last five are those of the first seed: a mean over seeds would blur what happened when.
     """
     first = model.traces[0]
+    change_rate, concentration = kinds["change_rate"], kinds["explainability"]
     return {
         **curves(model.traces, change_rate, concentration),
         "metric": evaluated(model.histories, "metric"),
         "train_loss": evaluated(model.histories, "train_loss"),
         "layers": layer_map(first, change_rate, concentration),
+        "parts": parts(first, kinds),
         "phases": [
             {"start": phase.start, "schedule": phase.schedule} for phase in phases(first)[1:]
         ]

@@ -122,7 +122,7 @@ def build_facts(
 
     def deep(row: Mapping[str, Any], phased: bool = True) -> dict[str, Any]:
         stored = traces(row["model_id"])
-        return details(stored, kinds["change_rate"], kinds["explainability"], phased)
+        return details(stored, kinds, phased)
 
     in_depth = {
         row["model_id"]: deep(row, phased=place < depth.phased)

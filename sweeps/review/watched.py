@@ -254,7 +254,7 @@ class Watched:
         traces = self._traces(model_id)
         if traces is None:
             return None
-        return details(traces, kinds["change_rate"], kinds["explainability"])
+        return details(traces, kinds)
 
     def _traces(self, model_id: str) -> ModelTraces | None:
         for trial in self.trials():

@@ -6,6 +6,7 @@ import { thinCurve } from "./data.js";
 import { html, save } from "./elements.js";
 import { chartButtons } from "./exporting.js";
 import { verdictOn } from "./pairs.js";
+import { partsOf } from "./parts.js";
 import { capitalised, number, percent, plain, readable, significant, span } from "./words.js";
 
 /** The panel's content for a model, beside the baseline if there is one. */
@@ -19,6 +20,7 @@ export function modelPanel(data, view, order, model) {
     facts(data, view, order, both),
     ...(found[0] ? curvesOf(data, both, found, metric) : rateOf(data, both)),
     ...(found[0] ? layersOf(found[0], both.length > 1 ? models.name[model] : "") : []),
+    ...(found[0] ? partsOf(found[0].parts) : []),
     ...(found[0] ? [movers(found[0])] : []),
     ...(found[0]?.configuration ? [again(models.model_id[model], found[0].configuration)] : []),
   ].filter(Boolean);
@@ -29,6 +31,7 @@ export function depthPanel(found, name, metric) {
   return [
     ...curvesOf({ models: { name: [name] } }, [0], [found], metric),
     ...layersOf(found, ""),
+    ...partsOf(found.parts),
     movers(found),
   ];
 }
