@@ -121,6 +121,7 @@ def of_trace(span: Trace, kinds: RankingSettings) -> dict[str, float]:
 
 
 def defined_stability(span: Trace, kind: str) -> float:
+    """The stability of a span of steps, NaN where it has none."""
     try:
         return span.stability(kind)
     except TraceError:

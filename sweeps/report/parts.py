@@ -24,9 +24,9 @@ MOST = 120
 
 def parts(trace: Trace, kinds: Mapping[str, str]) -> list[dict[str, Any]]:
     """A row for each of the model's own modules and, below it, for each of its blocks where it has
-    several: ``name``, ``depth`` (0 or 1), ``parameters`` that take part at the end, ``share`` of the
-    squared movement of the whole model, and its scores of these ``kinds`` over the run, None where
-    they are undefined.
+    several: ``name``, ``depth`` (0 or 1), ``parameters`` that take part at the end, ``share`` of
+    the squared movement of the whole model, and its scores of these ``kinds`` over the run, None
+    where they are undefined.
 
     No rows for a model whose parts are single blocks, which its layers tell as well, or of more
     than `MOST`.
@@ -56,7 +56,8 @@ def _named(trace: Trace) -> Iterator[tuple[str, int, Trace]]:
         yield name, 0, part
         blocks = part.by_block()
         if len(blocks) > 1:
-            yield from ((block, 1, each) for block, each in blocks.items())
+            for block, each in blocks.items():
+                yield (f"{name}, the rest" if block == name else block), 1, each
 
 
 def _figure(value: float) -> float | None:
