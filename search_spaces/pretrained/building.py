@@ -34,6 +34,7 @@ def build(shape: TaskShape, settings: Mapping[str, Scalar]) -> FineTuned:
     """The model, in training mode. Draws from PyTorch's global generator. Raises SpaceError."""
     model = assemble(shape, settings, "pretrained")
     tune(model, settings, "pretrained")
+    freeze_unused(model)
     return model.train()
 
 
@@ -103,6 +104,26 @@ def tune(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
             module.momentum = momentum
 
 
+def freeze_unused(model: FineTuned) -> None:
+    """Freeze what is outside the blocks and no output depends on, such as the stand-in for masked
+    tokens. Parts of a block may be used by some inputs only, and stay.
+    """
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        outputs = model.eval()(model.example)
+    left, seen, used = [outputs.grad_fn], set(), set()
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        used.add(getattr(node, "variable", None))
+        left += [before for before, _ in node.next_functions]
+    levels = model.blocks.levels(model.backbone)
+    for name, parameter in model.backbone.named_parameters():
+        if parameter not in used and not 0 < levels[name] <= len(model.blocks):
+            parameter.requires_grad_(False)
+
+
 def check_tuning(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
     """Raises SpaceError for settings of `tune` that the model doesn't allow."""
     depth, blocks = settings["frozen_depth"], model.blocks
@@ -151,7 +172,13 @@ def _of_texts(
     pooling: Any = settings["pooling"]
     if pooling == "auto":
         pooling = _own_pooling(checkpoint) or ("last" if causal else "mean")
-    head = nn.Linear(config.hidden_size, shape.outputs)
+    width = getattr(config, "hidden_size", None)
+    if not isinstance(width, int):
+        raise SpaceError(
+            f"{place}: {checkpoint.folder / 'config.json'}: model_type {config.model_type} has "
+            f"states of size {shown(width)}; must be one hidden_size"
+        )
+    head = nn.Linear(width, shape.outputs)
     return TextModel(backbone, head, blocks, pooling=pooling, padding=padding)
 
 
@@ -204,7 +231,9 @@ def _of_images(
     if not check:
         backbone = transformers_models.load(checkpoint, config, place, language=False)
     head = nn.Linear(width, shape.outputs)
-    return ImageModel(backbone, head, find_blocks(backbone), interpolate=interpolate)
+    model = ImageModel(backbone, head, find_blocks(backbone), interpolate=interpolate)
+    model.example = torch.zeros(1, pixels.channels, size, size)
+    return model
 
 
 def _plain(
@@ -221,15 +250,23 @@ def _plain(
         )
     else:
         backbone = state_models.load(checkpoint, str(settings["builder"]), where)
+    read = None
     if named or checkpoint.form == "state":
-        state_models.take_head(backbone, named, where)
+        read = state_models.take_head(backbone, named, where)
     inputs = torch.zeros(2, *shape.input_shape)
     pixels = read_pixels(checkpoint, settings, where) if shape.layout == "image" else None
     if pixels is not None:
         side = pixels.side(shape)
         inputs = torch.zeros(2, pixels.channels, side, side)
     width = _width(FineTuned(backbone, None, Blocks(None, ())), inputs, where)
-    return FineTuned(backbone, nn.Linear(width, shape.outputs), find_blocks(backbone))
+    if read is not None and width != read:
+        raise SpaceError(
+            f"{where}.head: got {shown(named)}; without it the model gives {width} features, and "
+            f"it reads {read}, so that it isn't the last part; must name the head"
+        )
+    model = FineTuned(backbone, nn.Linear(width, shape.outputs), find_blocks(backbone))
+    model.example = inputs[:1]
+    return model
 
 
 def _width(model: FineTuned, inputs: torch.Tensor, where: str) -> int:

@@ -106,6 +106,11 @@ class Checkpoint:
             "neither of texts (vocab_size) nor of images (image_size, num_channels)"
         )
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens a model of texts has embeddings for."""
+        return int(self.config["vocab_size"])
+
     def weight_files(self) -> list[Path]:
         """The files of a folder's weights; none where it has none, or they aren't used.
 

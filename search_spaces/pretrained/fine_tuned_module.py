@@ -24,6 +24,8 @@ class FineTuned(nn.Module):
         self.head = head
         self.blocks = blocks
         self.scratch = False
+        self.example = torch.zeros(1, 2, dtype=torch.int64)
+        """A batch of one that it reads."""
         self.layer_decay = 1.0
 
     def features(self, inputs: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from search_spaces.tasks.task import Splits, Task
 
 _PLACE = "pretrained.checkpoint"
+VERSION = 1
+"""Of how data is prepared."""
 
 
 class Checkpoints:
@@ -59,12 +61,14 @@ class Checkpoints:
         checkpoint = find(str(settings["checkpoint"]), _PLACE)
         if checkpoint.reads == "text":
             return {
+                "version": VERSION,
                 "tokenizer": checkpoint.tokenizer_content(),
                 "max_length": settings["max_length"],
             }
         from search_spaces.pretrained.pixels import read_pixels
 
-        told: dict[str, Scalar] = {"pixels": str(read_pixels(checkpoint, settings, "pretrained"))}
+        read = read_pixels(checkpoint, settings, "pretrained")
+        told: dict[str, Scalar] = {"version": VERSION, "pixels": str(read)}
         if checkpoint.form == "state":
             told["builder"] = _with_code(str(settings["builder"]))
         return told
@@ -126,8 +130,7 @@ def _check_tokenizer(checkpoint: Checkpoint, where: str) -> None:
 
     place = f"{where}.checkpoint"
     tokenizer = tokens.read_tokenizer(checkpoint, place)
-    embeddings = checkpoint.config["vocab_size"]
-    reason = tokens.vocabulary_problem(tokenizer, embeddings, checkpoint.folder)
+    reason = tokens.vocabulary_problem(tokenizer, checkpoint)
     if reason is not None:
         raise SpaceError(f"{place}: {reason}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search_spaces.errors import SpaceError, shown
+from search_spaces.errors import SpaceError
 from search_spaces.pretrained.checkpoint import Checkpoint
 from search_spaces.pretrained.quiet import needed, quiet
 from search_spaces.tasks.task import Array, Part, Splits
@@ -65,6 +65,12 @@ def prepare(task: Task, checkpoint: Checkpoint, max_length: int, where: str) -> 
         else:
             parts.append((_rows(tokenizer, part.inputs, max_length), part.targets))
     longest = max(len(row) for rows, _ in parts for row in rows)
+    largest, known = max(max(row) for rows, _ in parts for row in rows), checkpoint.vocabulary
+    if largest >= known:
+        raise SpaceError(
+            f"{where}: {checkpoint.folder}: its tokenizer gives token {largest}, and its model has "
+            f"embeddings for {known}"
+        )
     made = []
     for rows, targets in parts:
         tokens = _padded(rows, longest)
@@ -136,11 +142,13 @@ def _byte_ends(text: str, ends: list[int]) -> Array:
     return found
 
 
-def vocabulary_problem(tokenizer: Any, embeddings: int, folder: object) -> str | None:
-    """Why a model with so many embeddings can't read all that a tokenizer gives."""
-    if len(tokenizer) <= embeddings:
+def vocabulary_problem(tokenizer: Any, checkpoint: Checkpoint) -> str | None:
+    """Why the model can't read all that its tokenizer gives, added tokens left out: models aren't
+    always given embeddings for those that no text has.
+    """
+    if tokenizer.vocab_size <= checkpoint.vocabulary:
         return None
     return (
-        f"{folder}: its tokenizer has {shown(len(tokenizer))} tokens, and its model embeddings for "
-        f"{embeddings}"
+        f"{checkpoint.folder}: its tokenizer has {tokenizer.vocab_size} tokens, and its model "
+        f"embeddings for {checkpoint.vocabulary}"
     )

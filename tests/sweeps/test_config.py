@@ -611,7 +611,8 @@ def test_every_common_parameter_is_documented_with_its_rule(name: str) -> None:
 def test_every_setting_is_documented_with_rule_and_default(name: str) -> None:
     for key, setting in get_architecture(name).settings.items():
         row = documented(f"{name}.{key}")
-        assert f"`{setting.default}`" in row
+        default = "required" if setting.required else f"`{setting.default}`"
+        assert f"| {'empty' if setting.default == '' else default} |" in row
         assert setting.rule() in row
 
 

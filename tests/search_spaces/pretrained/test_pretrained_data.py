@@ -11,6 +11,7 @@ from tiny_checkpoints import (
     RECURRENT,
     SOURCE,
     TEXTS,
+    bert,
     image_task,
     language_task,
     number_task,
@@ -20,7 +21,7 @@ from tiny_checkpoints import (
 )
 from transformers import AutoTokenizer
 
-from search_spaces import Splits, get_task
+from search_spaces import SpaceError, Splits, get_task
 from search_spaces.pretrained.quiet import quiet
 
 CORPUS = [
@@ -66,6 +67,17 @@ def test_long_texts_are_cut_and_keep_their_last_token(checkpoints: dict[str, Pat
 def test_an_empty_text_is_one_token(checkpoints: dict[str, Path]) -> None:
     part = prepared(text_task(["", "ab"]), checkpoints["gpt2"]).train
     assert part.inputs.tolist() == [[0, -1], part.inputs[1].tolist()]
+
+
+def test_tokens_that_the_model_lacks(tmp_path: Path) -> None:
+    folder = bert(tmp_path / "bert", vocab_size=31)
+    added = tokenizer(folder)
+    added.add_tokens(["zebra"])
+    added.save_pretrained(folder)
+    assert problems(text_task(), {"checkpoint": str(folder)}) == []
+    prepared(text_task(), folder)
+    with pytest.raises(SpaceError, match="gives token 31, and its model has embeddings for 31"):
+        prepared(text_task(["a zebra", "no"]), folder)
 
 
 def test_all_parts_have_rows_of_one_length(checkpoints: dict[str, Path]) -> None:

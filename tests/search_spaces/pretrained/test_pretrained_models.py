@@ -234,6 +234,21 @@ def test_adapters_beside_the_linear_layers_of_later_blocks(
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
+def test_what_no_output_depends_on_is_frozen(tmp_path: Path) -> None:
+    from tiny_checkpoints import _save
+    from transformers import Dinov2Config, Dinov2ForImageClassification
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Dinov2Config(image_size=8, patch_size=4, **sizes)
+    _save(Dinov2ForImageClassification, config, tmp_path / "dino", 0)
+    model = build(image_task(), tmp_path / "dino")
+    everything = {name for name, _ in model.named_parameters()}
+    assert everything - trained(model) == {"backbone.embeddings.mask_token"}
+    assert model.training
+    again = build(image_task(), tmp_path / "dino", tune="head")
+    assert trained(again) == {"head.weight", "head.bias"}
+
+
 def test_momentum_of_batch_norms(checkpoints: dict[str, Path]) -> None:
     def momenta(**changes: Any) -> set[float]:
         model = build(image_task(), checkpoints["resnet"], **changes)

@@ -14,6 +14,7 @@ from tiny_checkpoints import (
     PRETRAINED,
     RECURRENT,
     SOURCE,
+    Astray,
     bert,
     build,
     image_task,
@@ -316,6 +317,16 @@ def test_builders(checkpoints: dict[str, Path]) -> None:
         CONVOLUTIONS, head="fc"
     )
     assert "a Conv2d without a Linear" in said(CONVOLUTIONS, head="stem")
+
+
+def test_a_head_that_is_not_the_last_part(tmp_path: Path) -> None:
+    torch.save(Astray().state_dict(), tmp_path / "astray.pt")
+    given = {"checkpoint": str(tmp_path / "astray.pt"), "builder": "tiny_checkpoints:Astray"}
+    assert told(given, image_task()) == (
+        "head: got ''; without it the model gives 10 features, and it reads 4, so that it isn't "
+        "the last part; must name the head"
+    )
+    assert problems(image_task(), {**given, "head": "classifier"}) == []
 
 
 def test_every_checkpoint_that_is_wrong_is_named(checkpoints: dict[str, Path]) -> None:

@@ -204,6 +204,19 @@ class Convolutions(nn.Module):
         return result
 
 
+class Astray(Convolutions):
+    """Its last Linear by name is not the last to be called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Linear(4, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.scale(self.stem(images).mean((2, 3)))
+        result: torch.Tensor = self.classifier(self.between(found))
+        return result
+
+
 class Recurrent(nn.Module):
     """A user's own: an LSTM over the steps of a sequence."""
 
