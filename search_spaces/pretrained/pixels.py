@@ -60,7 +60,8 @@ def read_pixels(
     else:
         from search_spaces.pretrained.state_models import image_channels
 
-        found = image_channels(str(settings["builder"]), where)
+        assert checkpoint.path is not None
+        found = image_channels(str(settings["builder"]), checkpoint.path, where)
         if found is None:
             return None
         channels, size, (mean, deviation) = found, asked, _IMAGENET

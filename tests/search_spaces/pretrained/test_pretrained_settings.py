@@ -307,16 +307,23 @@ def test_builders(checkpoints: dict[str, Path]) -> None:
         checkpoint = str(checkpoints["cnn"])
         return told({"checkpoint": checkpoint, "builder": builder, **given}, image_task())
 
-    assert said("").startswith("builder: missing; a state dict's file needs a function without")
+    assert said("").startswith("builder: missing; a state dict's file needs a function that")
     assert "builder: got 'nn'; must be an import path package.module:build" in said("nn")
     assert "cannot import module no_such_module" in said("no_such_module:build")
     assert "has no Recurent; expected a function" in said("tiny_checkpoints:Recurent")
-    assert "TypeError" in said("tiny_checkpoints:bert")
+    assert "TypeError" in said("tiny_checkpoints:saved")
     assert "returned {}; expected a torch.nn.Module" in said("builtins:dict")
     assert "the model has no such module; its last Linear are between, classif" in said(
         CONVOLUTIONS, head="fc"
     )
     assert "a Conv2d without a Linear" in said(CONVOLUTIONS, head="stem")
+
+
+def test_a_builder_may_ask_which_checkpoint_it_is_for(checkpoints: dict[str, Path]) -> None:
+    given = {"checkpoint": str(checkpoints["cnn"]), "builder": "tiny_checkpoints:named_after"}
+    assert problems(image_task(), given) == []
+    named = checkpoints["cnn"].name
+    assert build(image_task(), checkpoints["cnn"], builder=given["builder"]).backbone.of == named
 
 
 def test_a_head_that_is_not_the_last_part(tmp_path: Path) -> None:

@@ -217,6 +217,13 @@ class Astray(Convolutions):
         return result
 
 
+def named_after(checkpoint: Path) -> nn.Module:
+    """A builder that tells models by the files that they are for."""
+    model = Convolutions()
+    model.of = checkpoint.name
+    return model
+
+
 class Recurrent(nn.Module):
     """A user's own: an LSTM over the steps of a sequence."""
 
