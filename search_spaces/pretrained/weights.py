@@ -137,15 +137,24 @@ def _few(names: list[str]) -> str:
 
 
 def _prefix(missing: list[str], unexpected: list[str]) -> str | None:
-    """Where all names differ by one prefix that only the file, or only the model, has."""
+    """Where what is missing is there under one prefix that only the file, or only the model, has.
+
+    The file may hold more than that: the head of another task.
+    """
     if not missing or not unexpected:
         return None
-    for short, long, words in (
-        (missing, unexpected, "every key has the prefix {} that the model lacks"),
-        (unexpected, missing, "every key lacks the prefix {} that the model has"),
-    ):
-        if long[0].endswith(short[0]):
-            prefix = long[0].removesuffix(short[0])
-            if prefix and {prefix + name for name in short} == set(long):
-                return f"its weights don't fit the model: {words.format(repr(prefix))}"
+    for name in unexpected:
+        if name.endswith(missing[0]):
+            prefix = name.removesuffix(missing[0])
+            if prefix and {prefix + each for each in missing} <= set(unexpected):
+                return (
+                    f"its weights don't fit the model: every key has the prefix {prefix!r} that "
+                    "the model lacks"
+                )
+    longest = missing[0].removesuffix(unexpected[0])
+    if longest != missing[0] and {longest + each for each in unexpected} == set(missing):
+        return (
+            f"its weights don't fit the model: every key lacks the prefix {longest!r} that the "
+            "model has"
+        )
     return None
