@@ -93,10 +93,14 @@ def content_hash(paths: Iterable[Path]) -> str:
     folder = Path(os.path.commonpath([file.parent for file in files]))
     digest = hashlib.sha256()
     for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in files):
-        status = file.stat()
-        content = _file_hash(str(file), status.st_size, status.st_mtime_ns)
-        digest.update(f"{name}\0{content}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{name}\0{file_hash(file)}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256, in hexadecimal, over the bytes of one file; read once as in `content_hash`."""
+    status = path.stat()
+    return _file_hash(str(path), status.st_size, status.st_mtime_ns)
 
 
 @cache
