@@ -60,7 +60,7 @@ def read_pixels(
     else:
         from search_spaces.pretrained.state_models import image_channels
 
-        found = image_channels(str(settings["builder"]), where)
+        found = image_channels(checkpoint.builder_of(settings), where)
         if found is None:
             return None
         channels, size, (mean, deviation) = found, asked, _IMAGENET
