@@ -1,22 +1,27 @@
-"""The modules of the EfficientNet-lite checkpoints, for the setting `builder` of `pretrained`.
-
-The example images.yaml names it; the packages it needs are those of models.txt.
-"""
+"""The modules of the EfficientNet-lite checkpoints: builders for images.yaml beside this file."""
 
 from __future__ import annotations
-
-import re
-from pathlib import Path
 
 from torch import nn
 
 
-def efficientnet(checkpoint: Path) -> nn.Module:
-    """The EfficientNet-lite that a file such as efficientnet-lite0-57934424.pth is of."""
+def lite0() -> nn.Module:
+    """EfficientNet-lite 0, of 4.7 million parameters."""
+    return _named("efficientnet-lite0")
+
+
+def lite1() -> nn.Module:
+    """EfficientNet-lite 1, of 5.4 million parameters."""
+    return _named("efficientnet-lite1")
+
+
+def lite2() -> nn.Module:
+    """EfficientNet-lite 2, of 6.1 million parameters."""
+    return _named("efficientnet-lite2")
+
+
+def _named(name: str) -> nn.Module:
     from efficientnet_lite_pytorch import EfficientNet
 
-    found = re.search(r"efficientnet-lite\d", checkpoint.name)
-    if found is None:
-        raise ValueError(f"{checkpoint.name} isn't named after an EfficientNet-lite")
-    model: nn.Module = EfficientNet.from_name(found[0])
+    model: nn.Module = EfficientNet.from_name(name)
     return model

@@ -249,7 +249,7 @@ def _plain(
             whole=bool(named),
         )
     else:
-        backbone = state_models.load(checkpoint, str(settings["builder"]), where)
+        backbone = state_models.load(checkpoint, checkpoint.builder_of(settings), where)
     read = None
     if named or checkpoint.form == "state":
         read = state_models.take_head(backbone, named, where)

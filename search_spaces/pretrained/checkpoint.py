@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from search_spaces.dimensions import Scalar
 from search_spaces.errors import SpaceError, listing, shown
 from search_spaces.files import content_hash, locate
+from search_spaces.plugins import is_import_path
 from search_spaces.pretrained.hub import from_hub
 
 SCRATCH = "scratch:"
@@ -20,7 +22,7 @@ TIMM = "timm:"
 STATE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 RULE = (
     "must be a folder with config.json, a name on the Hugging Face hub, timm:NAME, a state dict's "
-    f"file ({listing(STATE_SUFFIXES)}) with builder, or scratch: and one of these"
+    f"file ({listing(STATE_SUFFIXES)}) with builder or @ and its own, or scratch: and one of these"
 )
 
 WEIGHTS = (
@@ -66,14 +68,20 @@ class Checkpoint:
 
     ``form``: a Hugging Face "folder", the file of a "state" dict, or a model of "timm".
     ``path``: of the folder or file; None for timm. ``scratch``: random weights instead of its own.
-    ``timm``: the name there. ``where``: the key path for messages.
+    ``timm``: the name there. ``builder``: that of this state dict, where its name tells one.
+    ``where``: the key path for messages.
     """
 
     form: Literal["folder", "state", "timm"]
     path: Path | None
     scratch: bool
     timm: str = ""
+    builder: str = ""
     where: str = field(default="pretrained.checkpoint", compare=False, kw_only=True)
+
+    def builder_of(self, settings: Mapping[str, Scalar]) -> str:
+        """The import path of what builds a state dict's model: its own, else the setting's."""
+        return self.builder or str(settings["builder"])
 
     @property
     def folder(self) -> Path:
@@ -140,7 +148,7 @@ class Checkpoint:
                 if key not in _BOOKKEEPING and value is not None
             }
             return json.dumps(kept, sort_keys=True)
-        return f"{TIMM}{self.timm}" if self.form == "timm" else "builder"
+        return f"{TIMM}{self.timm}" if self.form == "timm" else f"builder {self.builder}"
 
     def content(self) -> str:
         """What tells its content, wherever it lies. Raises SpaceError for what can't be read."""
@@ -169,8 +177,11 @@ def find(name: str, where: str) -> Checkpoint:
         if not plain.removeprefix(TIMM):
             raise SpaceError(f"{where}: got {shown(name)}; {RULE}")
         return Checkpoint("timm", None, scratch, plain.removeprefix(TIMM), where=where)
+    file, at, builder = plain.rpartition("@")
+    if not at or not is_import_path(builder):
+        file, builder = plain, ""
     try:
-        path = locate(plain, where)
+        path = locate(file, where)
     except SpaceError as error:
         on_hub = _HUB_NAME.fullmatch(plain) and not plain.endswith(STATE_SUFFIXES)
         if not on_hub:
@@ -178,13 +189,17 @@ def find(name: str, where: str) -> Checkpoint:
         folder = from_hub(plain, where, weights=not scratch)
         return Checkpoint("folder", folder, scratch, where=where)
     if path.is_dir():
+        if builder:
+            raise SpaceError(
+                f"{where}: got {shown(name)}; {path} is a folder, and needs no builder"
+            )
         if not (path / "config.json").is_file():
             raise SpaceError(f"{where}: got {shown(name)}; {path} has no config.json; {RULE}")
         read_json(path / "config.json", where)
         return Checkpoint("folder", path, scratch, where=where)
     if path.suffix not in STATE_SUFFIXES:
         raise SpaceError(f"{where}: got {shown(name)}; {path} is another kind of file; {RULE}")
-    return Checkpoint("state", path, scratch, where=where)
+    return Checkpoint("state", path, scratch, builder=builder, where=where)
 
 
 def read_json(path: Path, where: str) -> dict[str, Any]:

@@ -60,8 +60,7 @@ def read_pixels(
     else:
         from search_spaces.pretrained.state_models import image_channels
 
-        assert checkpoint.path is not None
-        found = image_channels(str(settings["builder"]), checkpoint.path, where)
+        found = image_channels(checkpoint.builder_of(settings), where)
         if found is None:
             return None
         channels, size, (mean, deviation) = found, asked, _IMAGENET
@@ -77,6 +76,13 @@ def _of_folder(
     told: dict[str, Any] = read_json(path, where) if path.is_file() else {}
     mean = told.get("image_mean") or _IMAGENET[0]
     deviation = told.get("image_std") or _IMAGENET[1]
+    for values in (mean, deviation):
+        good = isinstance(values, list) and all(isinstance(one, int | float) for one in values)
+        if not good or (not all(values) and values is deviation):
+            raise SpaceError(
+                f"{where}: {path}: got image_mean {shown(mean)} and image_std {shown(deviation)}; "
+                "must be numbers, the deviations above 0"
+            )
     if told.get("do_normalize") is False:
         mean, deviation = [0.0] * len(mean), [1.0] * len(mean)
     own = checkpoint.config.get("image_size") or told.get("crop_size") or told.get("size")

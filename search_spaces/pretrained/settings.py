@@ -12,8 +12,8 @@ SETTINGS: dict[str, Setting] = {
     "checkpoint": Setting(
         "str",
         None,
-        "a Hugging Face folder or hub name, timm:NAME, a state dict's file with builder, or "
-        "scratch: and one of these for the same architecture with random weights",
+        "a Hugging Face folder or hub name, timm:NAME, a state dict's file (FILE, or "
+        "FILE@BUILDER), or scratch: and one of these for the same architecture with random weights",
         required=True,
     ),
     "builder": Setting(
@@ -72,8 +72,7 @@ def canonical(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
         idle["lora_rank"] = 0
     if settings["tune"] == "head":
         idle |= {"frozen_depth": 0, "layer_decay": 1.0}
-    if checkpoint.form != "state":
-        idle["builder"] = ""
+    idle["builder"] = checkpoint.builder_of(settings) if checkpoint.form == "state" else ""
     if checkpoint.form == "folder":
         idle["head"] = ""
     unread = ("image_size", "norm_momentum") if checkpoint.reads == "text" else ()

@@ -51,9 +51,10 @@ class Checkpoints:
     def identity(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """The settings with checkpoint and builder told by their content. Raises SpaceError."""
         told = dict(settings)
-        told["checkpoint"] = find(str(settings["checkpoint"]), _PLACE).content()
-        if settings["builder"]:
-            told["builder"] = _with_code(str(settings["builder"]))
+        checkpoint = find(str(settings["checkpoint"]), _PLACE)
+        told["checkpoint"] = checkpoint.content()
+        if checkpoint.form == "state":
+            told["builder"] = _with_code(checkpoint.builder_of(settings))
         return told
 
     def preparation(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -70,7 +71,7 @@ class Checkpoints:
         read = read_pixels(checkpoint, settings, "pretrained")
         told: dict[str, Scalar] = {"version": VERSION, "pixels": str(read)}
         if checkpoint.form == "state":
-            told["builder"] = _with_code(str(settings["builder"]))
+            told["builder"] = _with_code(checkpoint.builder_of(settings))
         return told
 
     def prepare(self, task: Task, settings: Mapping[str, Scalar]) -> Splits:
@@ -159,4 +160,5 @@ def _ends(dimension: Dimension) -> tuple[Scalar, Scalar]:
 
 
 def _with_code(builder: str) -> str:
-    return f"{builder} {code_hash(builder)}"
+    # One that is missing is told as a problem, where the key path is known.
+    return f"{builder} {code_hash(builder)}" if builder else ""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -15,15 +12,13 @@ from search_spaces.plugins import load_object
 from search_spaces.pretrained import weights
 from search_spaces.pretrained.checkpoint import Checkpoint
 
-_EXPECTED = (
-    "a function that returns the torch.nn.Module of the state dict, of no argument or of the "
-    "checkpoint's path"
-)
+_EXPECTED = "a function without arguments that returns the torch.nn.Module of the state dict"
 
 
-def create(builder: str, path: Path, where: str) -> nn.Module:
-    """What the builder makes, in float32, of the checkpoint's path if it takes an argument.
-    ``where`` is the architecture's key path for messages. Raises SpaceError.
+def create(builder: str, where: str) -> nn.Module:
+    """What the builder makes, in float32. ``where`` is the architecture's key path for messages.
+
+    Raises SpaceError.
     """
     place = f"{where}.builder"
     if not builder:
@@ -34,7 +29,7 @@ def create(builder: str, path: Path, where: str) -> nn.Module:
         )
     function = load_object(builder, place, _EXPECTED)
     try:
-        model = function(path) if _takes_argument(function) else function()
+        model = function()
     except Exception as error:
         # The user's code may raise anything.
         raise SpaceError(f"{place}: {builder}: {type(error).__name__}: {error}") from error
@@ -43,21 +38,14 @@ def create(builder: str, path: Path, where: str) -> nn.Module:
     return model.float()
 
 
-def _takes_argument(function: Callable[..., object]) -> bool:
-    try:
-        return bool(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return False
-
-
 @cache
-def image_channels(builder: str, path: Path, where: str) -> int | None:
+def image_channels(builder: str, where: str) -> int | None:
     """The channels of the images that the builder's models read: those of the first convolution.
 
     None where there is none. Draws nothing. Raises SpaceError.
     """
     with torch.random.fork_rng(devices=[]):
-        modules = create(builder, path, where).modules()
+        modules = create(builder, where).modules()
     return next((m.in_channels for m in modules if isinstance(m, nn.Conv2d)), None)
 
 
@@ -67,11 +55,10 @@ def load(checkpoint: Checkpoint, builder: str, where: str) -> nn.Module:
     Only the latter draw from PyTorch's global generator. Raises SpaceError where the weights don't
     fit.
     """
-    assert checkpoint.path is not None
     if checkpoint.scratch:
-        return create(builder, checkpoint.path, where)
+        return create(builder, where)
     with torch.random.fork_rng(devices=[]):
-        model = create(builder, checkpoint.path, where)
+        model = create(builder, where)
     place = f"{where}.checkpoint"
     tensors = weights.read(checkpoint.weight_files(), place)
     problem = weights.misfits(tensors, model.state_dict())

@@ -61,32 +61,30 @@ def load(checkpoint: Checkpoint, config: Any, where: str, *, language: bool) -> 
     the weights don't fit.
     """
     with quiet():
-        kind, options = _class(config, language, where)
+        kind, options = _class(checkpoint, config, language, where)
         if checkpoint.scratch:
-            model: nn.Module = kind._from_config(config, dtype=torch.float32, **options)
-            return model.float()
+            return _made(kind, checkpoint, config, options, where)
         tensors = weights.read(_files(checkpoint, where), where)
         with torch.random.fork_rng(devices=[]):
-            model, problem = _loaded(kind, config, tensors, options)
-    if problem is not None:
-        raise SpaceError(f"{where}: {checkpoint.folder}: {problem}")
-    return model
+            return _loaded(kind, checkpoint, config, tensors, options, where)
 
 
 def on_meta(checkpoint: Checkpoint, config: Any, where: str, *, language: bool) -> nn.Module:
     """The model without values, its weights compared by names and shapes. Raises SpaceError."""
-    with quiet():
-        kind, options = _class(config, language, where)
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            model: nn.Module = kind._from_config(config, dtype=torch.float32, **options)
-        if checkpoint.scratch:
-            return model
-        tensors = weights.read(_files(checkpoint, where), where, values=False)
-        options = {**options, "device_map": {"": "meta"}}
-        _, problem = _loaded(kind, config, tensors, options)
-    if problem is not None:
-        raise SpaceError(f"{where}: {checkpoint.folder}: {problem}")
-    return model
+    with quiet(), torch.random.fork_rng(devices=[]):
+        kind, options = _class(checkpoint, config, language, where)
+        with torch.device("meta"):
+            model = _made(kind, checkpoint, config, options, where)
+        if not checkpoint.scratch:
+            tensors = weights.read(_files(checkpoint, where), where, values=False)
+            options = {**options, "device_map": {"": "meta"}}
+            _loaded(kind, checkpoint, config, tensors, options, where)
+        return model
+
+
+def interpolates(model: nn.Module) -> bool:
+    """Whether a model of images can spread its positions over another size."""
+    return "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
 
 
 def _files(checkpoint: Checkpoint, where: str) -> list[Any]:
@@ -99,7 +97,10 @@ def _files(checkpoint: Checkpoint, where: str) -> list[Any]:
     return files
 
 
-def _class(config: Any, language: bool, where: str) -> tuple[Any, dict[str, Any]]:
+def _class(
+    checkpoint: Checkpoint, config: Any, language: bool, where: str
+) -> tuple[Any, dict[str, Any]]:
+    """The class of the model, and what it is to be made with."""
     from transformers.models.auto import modeling_auto as auto
 
     mapping = auto.MODEL_FOR_CAUSAL_LM_MAPPING if language else auto.MODEL_MAPPING
@@ -113,7 +114,7 @@ def _class(config: Any, language: bool, where: str) -> tuple[Any, dict[str, Any]
     options: dict[str, Any] = {}
     if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            pooler = getattr(kind._from_config(config), "pooler", None)
+            pooler = getattr(_made(kind, checkpoint, config, {}, where), "pooler", None)
         # A pooler with a layer of its own was trained for another task, or not at all.
         layers = [] if pooler is None else list(pooler.modules())
         if any(isinstance(layer, nn.Linear) for layer in layers):
@@ -121,33 +122,49 @@ def _class(config: Any, language: bool, where: str) -> tuple[Any, dict[str, Any]
     return kind, options
 
 
-def _loaded(
-    kind: Any, config: Any, tensors: dict[str, Tensor], options: dict[str, Any]
-) -> tuple[nn.Module, str | None]:
+def _made(
+    kind: Any, checkpoint: Checkpoint, config: Any, options: dict[str, Any], where: str
+) -> nn.Module:
     try:
-        model, info = kind.from_pretrained(
-            None,
-            config=config,
-            state_dict=tensors,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **options,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise SpaceError(f"its weights don't fit the model: {str(error)[:300]}") from None
-    unexpected = list(info["unexpected_keys"])
-    if not info["missing_keys"]:
-        # What belongs to no part of the model that is there is a head of another task's.
-        parts = {name for name, _ in model.base_model.named_children()}
-        base = f"{model.base_model_prefix}."
-        unexpected = [
-            name for name in unexpected if name.removeprefix(base).partition(".")[0] in parts
-        ]
+        model: nn.Module = kind._from_config(config, dtype=torch.float32, **options)
+    except Exception as error:
+        # config.json may hold anything, and is handed to the model's own code.
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise SpaceError(
+            f"{where}: {checkpoint.folder / 'config.json'}: {kind.__name__} isn't made of it: "
+            f"{first[:200]}"
+        ) from None
+    return model.float()
+
+
+def _loaded(
+    kind: Any,
+    checkpoint: Checkpoint,
+    config: Any,
+    tensors: dict[str, Tensor],
+    options: dict[str, Any],
+    where: str,
+) -> nn.Module:
+    model, info = kind.from_pretrained(
+        None,
+        config=config,
+        state_dict=tensors,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **options,
+    )
+    # What belongs to no part of the model is a head of another task's.
+    parts = {name for name, _ in model.base_model.named_children()}
+    base = f"{model.base_model_prefix}."
+    found = list(info["unexpected_keys"])
+    own = [name for name in found if name.removeprefix(base).partition(".")[0] in parts]
     shapes = {name: (tuple(got), tuple(must)) for name, got, must in info["mismatched_keys"]}
-    return model, weights.told(info["missing_keys"], unexpected, shapes)
-
-
-def interpolates(model: nn.Module) -> bool:
-    """Whether a model of images can spread its positions over another size."""
-    return "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+    missing = info["missing_keys"]
+    nothing = all(name in missing for name, _ in model.named_parameters())
+    prefix = weights.other_prefix(missing, found) if nothing else None
+    problem = prefix or weights.told(missing, own, shapes)
+    if problem is not None:
+        raise SpaceError(f"{where}: {checkpoint.folder}: {problem}")
+    loaded: nn.Module = model
+    return loaded

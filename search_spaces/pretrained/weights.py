@@ -98,15 +98,16 @@ def _broken(file: Path, error: BaseException) -> str:
 def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
     """How a state dict doesn't fit a model's own, in one line; None if it does."""
     missing, unexpected = wanted.keys() - found.keys(), found.keys() - wanted.keys()
-    if _prefix(sorted(missing), sorted(unexpected)) is None:
-        # Counts of batches are newer than many checkpoints, and nothing depends on them.
-        missing = {name for name in missing if not name.endswith("num_batches_tracked")}
+    common = found.keys() & wanted.keys()
+    prefix = None if common else other_prefix(missing, unexpected)
+    # Counts of batches are newer than many checkpoints, and nothing depends on them.
+    missing = {name for name in missing if not name.endswith("num_batches_tracked")}
     shapes = {
         name: (tuple(found[name].shape), tuple(wanted[name].shape))
-        for name in found.keys() & wanted.keys()
+        for name in common
         if found[name].shape != wanted[name].shape
     }
-    return told(missing, unexpected, shapes)
+    return prefix or told(missing, unexpected, shapes)
 
 
 def told(
@@ -116,9 +117,6 @@ def told(
     that differ; None if there are none.
     """
     missing, unexpected = sorted(missing), sorted(unexpected)
-    prefix = _prefix(missing, unexpected)
-    if prefix is not None:
-        return prefix
     parts = []
     if missing:
         parts.append(f"{len(missing)} missing ({_few(missing)})")
@@ -136,25 +134,18 @@ def _few(names: list[str]) -> str:
     return listing(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _prefix(missing: list[str], unexpected: list[str]) -> str | None:
-    """Where what is missing is there under one prefix that only the file, or only the model, has.
-
-    The file may hold more than that: the head of another task.
+def other_prefix(missing: Iterable[str], unexpected: Iterable[str]) -> str | None:
+    """For names of which none is the model's: one line where all of them are, with one prefix more
+    or less.
     """
-    if not missing or not unexpected:
-        return None
-    for name in unexpected:
-        if name.endswith(missing[0]):
-            prefix = name.removesuffix(missing[0])
-            if prefix and {prefix + each for each in missing} <= set(unexpected):
-                return (
-                    f"its weights don't fit the model: every key has the prefix {prefix!r} that "
-                    "the model lacks"
-                )
-    longest = missing[0].removesuffix(unexpected[0])
-    if longest != missing[0] and {longest + each for each in unexpected} == set(missing):
-        return (
-            f"its weights don't fit the model: every key lacks the prefix {longest!r} that the "
-            "model has"
-        )
+    lacking, extra = set(missing), set(unexpected)
+    for short, long, words in (
+        (lacking, extra, "every key has the prefix {} that the model lacks"),
+        (extra, lacking, "every key lacks the prefix {} that the model has"),
+    ):
+        first = min(short, default="")
+        for name in sorted(long) if first else ():
+            prefix = name.removesuffix(first)
+            if prefix not in ("", name) and {prefix + each for each in short} <= long:
+                return f"its weights don't fit the model: {words.format(repr(prefix))}"
     return None

@@ -15,6 +15,7 @@ from tiny_checkpoints import (
     RECURRENT,
     SOURCE,
     Astray,
+    Convolutions,
     bert,
     build,
     image_task,
@@ -307,11 +308,12 @@ def test_builders(checkpoints: dict[str, Path]) -> None:
         checkpoint = str(checkpoints["cnn"])
         return told({"checkpoint": checkpoint, "builder": builder, **given}, image_task())
 
-    assert said("").startswith("builder: missing; a state dict's file needs a function that")
+    assert SOURCE.identity(settings(checkpoints["cnn"]))["builder"] == ""
+    assert said("").startswith("builder: missing; a state dict's file needs a function without")
     assert "builder: got 'nn'; must be an import path package.module:build" in said("nn")
     assert "cannot import module no_such_module" in said("no_such_module:build")
     assert "has no Recurent; expected a function" in said("tiny_checkpoints:Recurent")
-    assert "TypeError" in said("tiny_checkpoints:saved")
+    assert "TypeError" in said("tiny_checkpoints:bert")
     assert "returned {}; expected a torch.nn.Module" in said("builtins:dict")
     assert "the model has no such module; its last Linear are between, classif" in said(
         CONVOLUTIONS, head="fc"
@@ -319,11 +321,24 @@ def test_builders(checkpoints: dict[str, Path]) -> None:
     assert "a Conv2d without a Linear" in said(CONVOLUTIONS, head="stem")
 
 
-def test_a_builder_may_ask_which_checkpoint_it_is_for(checkpoints: dict[str, Path]) -> None:
-    given = {"checkpoint": str(checkpoints["cnn"]), "builder": "tiny_checkpoints:named_after"}
+def test_a_state_dict_with_a_builder_of_its_own(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    one = f"{checkpoints['cnn']}@{CONVOLUTIONS}"
+    torch.save(Astray().state_dict(), tmp_path / "other@home.pt")
+    two = f"{tmp_path / 'other@home.pt'}@tiny_checkpoints:Astray"
+    given = {"checkpoint": [one, two], "from_scratch": True, "head": "classifier"}
+    found = space(given).architectures["pretrained"]["checkpoint"].to_yaml()
+    assert found == [one, two, f"scratch:{one}", f"scratch:{two}"]
     assert problems(image_task(), given) == []
-    named = checkpoints["cnn"].name
-    assert build(image_task(), checkpoints["cnn"], builder=given["builder"]).backbone.of == named
+    assert isinstance(build(image_task(), one).backbone, Convolutions)
+    assert isinstance(build(image_task(), two, head="classifier").backbone, Astray)
+    assert SOURCE.prepare(image_task(), settings(one)).train.inputs.shape == (12, 3, 8, 8)
+    by_setting = settings(checkpoints["cnn"], builder=CONVOLUTIONS)
+    identities = [SOURCE.identity(SOURCE.canonical(s)) for s in (settings(one), by_setting)]
+    assert identities[0] == identities[1] != SOURCE.identity(settings(two))
+    folder = told({"checkpoint": f"{checkpoints['bert']}@{CONVOLUTIONS}"})
+    assert folder.endswith("is a folder, and needs no builder")
 
 
 def test_a_head_that_is_not_the_last_part(tmp_path: Path) -> None:

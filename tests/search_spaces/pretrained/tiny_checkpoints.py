@@ -204,6 +204,18 @@ class Convolutions(nn.Module):
         return result
 
 
+class Wrapped(nn.Module):
+    """As a training's class holds a model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Convolutions()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.net(images)
+        return result
+
+
 class Astray(Convolutions):
     """Its last Linear by name is not the last to be called."""
 
@@ -217,13 +229,6 @@ class Astray(Convolutions):
         return result
 
 
-def named_after(checkpoint: Path) -> nn.Module:
-    """A builder that tells models by the files that they are for."""
-    model = Convolutions()
-    model.of = checkpoint.name
-    return model
-
-
 class Recurrent(nn.Module):
     """A user's own: an LSTM over the steps of a sequence."""
 
@@ -235,10 +240,6 @@ class Recurrent(nn.Module):
     def forward(self, steps: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self.fc(self.lstm(steps)[0][:, -1])
         return result
-
-
-def number(tensors: Any) -> int:
-    return sum(tensor.numel() for tensor in tensors)
 
 
 def saved(module: nn.Module, path: Path) -> Path:
