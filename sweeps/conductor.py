@@ -69,6 +69,16 @@ class _OpenTrial:
     trainings: list[Training]
     missing: set[str]
 
+    @property
+    def model(self) -> dict[str, Any]:
+        """The model, as the study keeps it."""
+        candidate = self.candidate
+        return {
+            "model": candidate.model_id,
+            "candidate": candidate.to_dict(),
+            "alpha": self.alpha,
+        }
+
 
 @dataclass
 class Progress:
@@ -351,6 +361,8 @@ class Conductor:
         trainings = [Training(candidate, seed) for seed in range(self.config.replicates)]
         trial = _OpenTrial(number, candidate, alpha, trainings, {t.training_id for t in trainings})
         self._open[number] = trial
+        # Those who read the study may have neither the data nor the checkpoints that tell the id.
+        self.study.note(number, trial.model)
         ended = [self._record(training.training_id) for training in trainings]
         known = [record for record in ended if record is not None]
         for record in known:
@@ -406,10 +418,7 @@ class Conductor:
         known = [record for record in ended if record is not None]
         own = [record for record in known if record.trial == trial.number]
         outcome = self.objectives.evaluate(trial.candidate, trial.alpha, known)
-        details = {
-            "model": trial.candidate.model_id,
-            "candidate": trial.candidate.to_dict(),
-            "alpha": trial.alpha,
+        details = trial.model | {
             "trainings": [training.training_id for training in trial.trainings],
             "ray": [record.runner for record in own],
             "replayed": not own,

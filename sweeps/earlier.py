@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from search_spaces import Dimension, SpaceError, member
+from search_spaces import Dimension, SpaceError, member, task_name
 from sweeps import records
 from sweeps.candidate import Candidate, Training
 from sweeps.config import SweepConfig
@@ -113,8 +113,10 @@ def _add_trial(found: Earlier, config: SweepConfig, run: RunDirectory, trial: St
 
 def _model(config: SweepConfig, theirs: Candidate) -> dict[str, Any]:
     """The parameters, but for α, that make the candidate in this sweep's space."""
-    if theirs.task != config.task:
-        raise SpaceError(f"the task is {theirs.task}, and this sweep's {config.task}")
+    # Of those on files, ids tell whether the content is the same, wherever they lie.
+    if theirs.task != config.task and isinstance(config.task, str):
+        told = f"the task is {task_name(theirs.task)}, and this sweep's {config.task_name}"
+        raise SpaceError(told)
 
     def given(name: str, dimension: Dimension) -> Any:
         setting = name.rpartition(".")[2]
@@ -138,4 +140,7 @@ def _difference(theirs: Candidate, ours: Candidate) -> str:
                 f"{one.name} is {getattr(theirs, one.name)}, and this sweep's "
                 f"{getattr(ours, one.name)}"
             )
-    return "the code of its model or task, or the version of the statistics, is another"
+    return (
+        "the code of its model or task, its data or checkpoint, or the version of the statistics, "
+        "is another"
+    )

@@ -21,7 +21,7 @@ from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
 from sweeps.records import TrainingRecord
 from sweeps.report import WHOLE, Depth, Facts, ModelTraces, build_facts, write_report
-from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
+from sweeps.run_directory import CONTENT, RunDirectory, RunDirectoryError, resume_command
 from sweeps.selection import StudyTrial, read_trials, setting_importances
 from sweeps.validity import Assessment, assess_ranking
 from trace_core import Trace
@@ -37,7 +37,8 @@ class Results:
 
     ``models`` has one row per distinct model, ``replicates`` one per finished training, ``ledger``
     one per trial.
-    ``scores`` and ``ended`` (by the training's id) are what these come from.
+    ``scores`` and ``ended`` (by the training's id) are what these come from. ``content`` is the
+    hash of the task's files, if it has any.
     """
 
     config: SweepConfig
@@ -47,6 +48,7 @@ class Results:
     ledger: pd.DataFrame
     scores: KeptScores
     ended: Mapping[str, TrainingRecord | None]
+    content: str = ""
 
     @cached_property
     def validity(self) -> Assessment:
@@ -76,7 +78,7 @@ def rank_run(
                 f"{run.path}: its study holds no trial; begin it with: {resume_command(run.path)}"
             )
     ledger = ledger_table(trials, config.objective_names())
-    models = _model_table(run, config, trials)
+    models = _model_table(trials)
     complete = models[models["state"] == "COMPLETE"]
     trainings: dict[str, list[str]] = dict(
         zip(complete["model_id"], complete["trainings"], strict=True)
@@ -94,7 +96,8 @@ def rank_run(
         seed=config.sampler.seed,
         trials=counts(ledger),
     )
-    return Results(config, ranking, models, replicates, ledger, scores, ended)
+    content = str(run.read_environment().get(CONTENT, ""))
+    return Results(config, ranking, models, replicates, ledger, scores, ended, content)
 
 
 def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
@@ -179,20 +182,15 @@ def _environment(run: RunDirectory) -> dict[str, Any]:
     return environment
 
 
-def _model_table(run: RunDirectory, config: SweepConfig, trials: list[StudyTrial]) -> pd.DataFrame:
+def _model_table(trials: list[StudyTrial]) -> pd.DataFrame:
     """One row per distinct model; of its trials' states the one that stands for most counts."""
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
-        if trial.details:
-            candidate = Candidate.from_dict(trial.details["candidate"])
-            model_id = trial.details["model"]
-        else:
-            try:
-                candidate, _ = Candidate.from_parameters(config, trial.parameters)
-            except KeyError:
-                # A driver was killed while it drew this trial's parameters: no model is known yet.
-                continue
-            model_id = candidate.model_id
+        if not trial.details:
+            # A driver was killed while it drew this trial's parameters: no model is known yet.
+            continue
+        candidate = Candidate.from_dict(trial.details["candidate"])
+        model_id = trial.details["model"]
         row = {
             "model_id": model_id,
             "architecture": candidate.family,

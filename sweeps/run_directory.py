@@ -28,6 +28,10 @@ DAMAGE = (
 """What reading a file raises that holds something else than was written; its own absence too."""
 
 
+CONTENT = "task_content"
+"""Under which name ``environment.json`` has the hash of a task's files."""
+
+
 class RunDirectoryError(ValueError):
     """A path that is not a run directory, or one that another process is writing."""
 

@@ -24,7 +24,13 @@ from sweeps.kept_scores import KeptScores
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.loggers import Logbook
 from sweeps.objectives import Objectives
-from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command, write_json
+from sweeps.run_directory import (
+    CONTENT,
+    RunDirectory,
+    RunDirectoryError,
+    resume_command,
+    write_json,
+)
 from sweeps.selection import Study
 from trace_core.durable import write_atomically
 
@@ -60,7 +66,8 @@ def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirect
         # Ray and the ledger write the path as UTF-8; better to refuse it before anything is made.
         str(path.resolve()).encode("utf-8")
         run = RunDirectory(path)
-        write_json(run.environment, environment() | {"import_path": import_path})
+        machine = environment() | {"import_path": import_path}
+        write_json(run.environment, machine | _content(config))
         if config.warm_start:
             taken_over.store(run)
         write_atomically(run.configuration, config.dump().encode())
@@ -72,6 +79,12 @@ def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirect
             f"{str(path)!r}: {reason}; give another place to write to (out)"
         ) from None
     return run
+
+
+def _content(config: SweepConfig) -> dict[str, Any]:
+    """What tells the files of the sweep's task, which may not be where its results are read."""
+    content = "" if isinstance(config.task, str) else config.task_object().content
+    return {CONTENT: content} if content else {}
 
 
 def environment() -> dict[str, Any]:

@@ -99,12 +99,13 @@ def task_name(spec: str | Mapping[str, Any]) -> str:
     return spec if isinstance(spec, str) else kind_label(spec)
 
 
-def task_identity(spec: str | Mapping[str, Any]) -> Any:
+def task_identity(spec: str | Mapping[str, Any], content: str = "") -> Any:
     """A task as it determines its models, as plain data: files by their content, wherever they lie.
 
-    Raises SpaceError where they are not found.
+    With ``content``, the `Task.content` that they had, no file is looked at. Raises SpaceError
+    where they are not found.
     """
-    return spec if isinstance(spec, str) else kind_identity(spec)
+    return spec if isinstance(spec, str) else kind_identity(spec, content)
 
 
 __all__ = [

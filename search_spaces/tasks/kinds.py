@@ -124,11 +124,13 @@ def kind_label(value: Mapping[Any, Any]) -> str:
     return f"{name} of {source.name}"
 
 
-def kind_identity(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """``{KIND: settings}`` with its files told by their content. Raises SpaceError."""
+def kind_identity(value: Mapping[Any, Any], content: str = "") -> dict[str, Any]:
+    """``{KIND: settings}`` with its files told by their ``content``, which is taken from the files
+    where it isn't given. Raises SpaceError.
+    """
     ((name, settings),) = kind_spec(value).items()
     source = next(iter(settings))
-    return {name: {**settings, source: kind_task(value).content}}
+    return {name: {**settings, source: content or kind_task(value).content}}
 
 
 def adopt_task(value: Mapping[Any, Any], task: Task) -> None:

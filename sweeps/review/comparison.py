@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
+from search_spaces import task_identity
 from sweeps.report.facts import score_kinds, with_scores
 from sweeps.report.settings import flat
 from sweeps.report.wording import finite
@@ -78,11 +79,15 @@ def _obstacles(a: Results, b: Results) -> tuple[list[str], bool]:
     """Why figures aren't of a kind, and whether scores are."""
     found = []
     one, other = a.config, b.config
-    if one.task != other.task:
-        found.append(f"The tasks differ ({one.task}, {other.task}): neither figure is of a kind.")
+    same_task = _task(a) == _task(b)
+    if not same_task:
+        names = f"{one.task_name}, {other.task_name}"
+        if one.task_name == other.task_name:
+            names = f"{one.task_name}, and its files or settings"
+        found.append(f"The tasks differ ({names}): neither figure is of a kind.")
     elif a.ranking.metric.name != b.ranking.metric.name:
         found.append("The metrics differ.")
-    alike = one.task == other.task
+    alike = same_task
     spans = [
         {(row.epochs, row.batch_size) for row in each.models.itertuples()}
         if {"epochs", "batch_size"} <= set(each.models)
@@ -103,6 +108,12 @@ def _obstacles(a: Results, b: Results) -> tuple[list[str], bool]:
         found.append(f"α differs ({a.ranking.alpha:.3g}, {b.ranking.alpha:.3g}).")
         alike = False
     return found, alike
+
+
+def _task(each: Results) -> Any:
+    """What tells a task: its files by their content, wherever they lay."""
+    task = each.config.task
+    return task_identity(task, each.content) if each.content else task
 
 
 def _row(row: Mapping[Any, Any] | pd.Series) -> dict[str, Any]:

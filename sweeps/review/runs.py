@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
+from search_spaces import task_name
 from sweeps import decisions
 from sweeps.decisions import DecisionError
 from sweeps.records import printable
@@ -206,7 +207,7 @@ def _summarise(name: str, watched: Watched) -> Summary:
     return Summary(
         run=name,
         name=_text(configuration.get("name", name)),
-        task=_text(configuration.get("task", "")),
+        task=_task(configuration.get("task", "")),
         state="running" if watched.driven else "unreadable" if not counts else state,
         trials=trials,
         done=done,
@@ -254,6 +255,14 @@ def _changed(run: RunDirectory) -> str:
     times = [mtime for mtime, _ in _stamps(run)]
     latest = min(max(times) / 1e9, _LAST)
     return datetime.fromtimestamp(latest, UTC).isoformat(timespec="seconds")
+
+
+def _task(value: Any) -> str:
+    """What the task of a configuration is called."""
+    try:
+        return _text(task_name(value))
+    except DAMAGE:
+        return ""
 
 
 def _text(value: object) -> str:

@@ -166,15 +166,12 @@ class Watched:
     def _under_way(self) -> list[dict[str, Any]]:
         rate = score_kinds(self.config.resolved())["change_rate"]
         found = []
-        for live, candidate in self._going():
+        for live, trial in self._going():
             traces = self._live_traces(live)
             found.append(
                 {
                     "trial": live.trial,
-                    "model_id": candidate.model_id,
-                    "architecture": candidate.architecture,
-                    "init": candidate.init,
-                    "settings": candidate.described(),
+                    **_model(trial),
                     "seeds": live.seeds,
                     "step": live.step,
                     "total_steps": live.total_steps,
@@ -187,15 +184,14 @@ class Watched:
             )
         return found
 
-    def _going(self) -> Iterator[tuple[Live, Candidate]]:
+    def _going(self) -> Iterator[tuple[Live, StudyTrial]]:
         """What workers tell of trainings that the study holds to be under way."""
         going = {trial.number: trial for trial in self.trials() if trial.state == "INTERRUPTED"}
         for live in read_live(self.run):
             trial = going.get(live.trial)
-            candidate = None if trial is None else _candidate(self.config, trial)
             # A worker that was killed says no more that its training has ended elsewhere.
-            if candidate is not None and not self.run.record(live.training_ids[0]).exists():
-                yield live, candidate
+            if trial is not None and not self.run.record(live.training_ids[0]).exists():
+                yield live, trial
 
     def _live_traces(self, live: Live) -> list[Trace]:
         found = [live_trace(self.run, one) for one in live.training_ids]
@@ -260,8 +256,9 @@ class Watched:
         for trial in self.trials():
             if trial.state == "COMPLETE" and trial.details["model"] == model_id:
                 return model_traces(self.run, self.config, trial)
-        for live, candidate in self._going():
-            if candidate.model_id == model_id and (traces := self._live_traces(live)):
+        for live, trial in self._going():
+            if trial.details.get("model") == model_id and (traces := self._live_traces(live)):
+                candidate = Candidate.from_dict(trial.details["candidate"])
                 configuration = self.config.winner(candidate).dump()
                 return ModelTraces(traces, live.histories, configuration)
         return None
@@ -282,9 +279,16 @@ def _served(page: str, place: str, ranking: str = "") -> tuple[str, str]:
     return found
 
 
-def _candidate(config: SweepConfig, trial: StudyTrial) -> Candidate | None:
-    """The model of a trial under way; None while its parameters are still drawn."""
-    try:
-        return Candidate.from_parameters(config, trial.parameters)[0]
-    except KeyError:
-        return None
+def _model(trial: StudyTrial) -> dict[str, Any]:
+    """The model of a trial under way; without an id where a driver has not noted it."""
+    if trial.details:
+        candidate = Candidate.from_dict(trial.details["candidate"])
+        return {
+            "model_id": trial.details["model"],
+            "architecture": candidate.family,
+            "init": candidate.init,
+            "settings": candidate.described(),
+        }
+    settings = dict(trial.parameters)
+    known = {name: settings.pop(name, "") for name in ("architecture", "init")}
+    return {"model_id": "", **known, "settings": settings}

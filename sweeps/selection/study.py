@@ -46,8 +46,9 @@ _STATES: dict[TrialState, State] = {
 class StudyTrial:
     """One trial as the study has it; ``values`` follow the configuration's objectives.
 
-    ``details`` is what the sweep noted when it told the trial: model id, training ids, Ray ids of
-    the trainings made for it, whether it was replayed, seconds, reason.
+    ``details`` is what the sweep noted: model id, candidate and α when it began, and when it told
+    the trial its training ids, Ray ids of the trainings made for it, whether it was replayed,
+    seconds, reason.
     """
 
     number: int
@@ -168,6 +169,11 @@ class Study:
             trial = self._study.ask()
             self._count += 1
             return trial.number, self._suggest(trial)
+
+    def note(self, number: int, details: Mapping[str, Any]) -> None:
+        """Keep with a trial under way what is known of it, until it is told."""
+        with self._writing.reached():
+            self._asked[number].set_user_attr(DETAILS, dict(details))
 
     def tell(
         self,

