@@ -1,8 +1,8 @@
 """The data that a candidate's trainings read: the task's own, or as its checkpoint reads it.
 
-What takes long to prepare (texts that a tokenizer reads, pictures of many files) is prepared once:
-whoever runs the trainings of a sweep prepares it beforehand, and `share`s it with every process
-that trains, whose arrays then are views of memory that all of them have in common.
+What takes long to prepare (texts that a tokenizer reads, pictures of many files) is prepared once
+and kept on disk. Whoever runs the trainings of a sweep prepares it beforehand, and `share`s it with
+every process that trains, whose arrays then are views of memory that all of them have in common.
 """
 
 from __future__ import annotations
@@ -12,7 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search_spaces import Choice, Scalar, Splits, Task, adopt_task, get_task, source_of
+from search_spaces import (
+    Choice,
+    Scalar,
+    Splits,
+    Task,
+    adopt_task,
+    get_task,
+    source_of,
+    task_identity,
+)
+from search_spaces.architecture import Source
+from search_spaces.cache import cached
 from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig
 
@@ -104,5 +115,17 @@ def _prepared(spec: TaskSpec, architecture: str, settings: Mapping[str, Scalar])
     if key is not None and key in _shared:
         return _shared[key]
     task, source = get_task(spec), source_of(architecture)
-    splits = task.data() if source is None else source.prepare(task, settings)
+    splits = task.data() if source is None else _as_read(task, spec, source, settings)
     return Prepared(task, splits, float(task.baseline()))
+
+
+def _as_read(task: Task, spec: TaskSpec, source: Source, settings: Mapping[str, Scalar]) -> Splits:
+    """The data as a checkpoint reads it: kept on disk where the task is known by its files."""
+
+    def prepare() -> Splits:
+        return source.prepare(task, settings)
+
+    if not task.content:
+        return prepare()
+    told = {"task": task_identity(spec), "content": task.content}
+    return cached(json.dumps(told | {"as": source.preparation(settings)}, sort_keys=True), prepare)

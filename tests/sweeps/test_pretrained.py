@@ -17,8 +17,11 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoints import bert, gpt2, vit
 
 import sweeps
+from search_spaces.pretrained import tokens
+from search_spaces.tasks import kinds
 from sweeps import data, records
 from sweeps.cli import main
+from sweeps.config import load_config
 from trace_core import Trace
 
 TUNED = {"full": 1, "lora": 1, "head": 1}
@@ -141,6 +144,29 @@ def test_language_models_are_compared_by_bits_per_byte(tmp_path: Path) -> None:
         assert (record.metric_name, record.direction) == ("bits_per_byte", "minimize")
         assert record.metrics()[-1] < record.metrics()[0]
         assert record.baseline == pytest.approx(np.log2(3), rel=0.25)
+
+
+def test_data_is_prepared_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bert(tmp_path / "one")
+    config = load_config(configured(tmp_path, ["one"], settings={"tune": ["full", "head"]}))
+    read: list[object] = []
+    usual = tokens.prepare
+
+    def prepare(*given: Any) -> Any:
+        read.append(given)
+        return usual(*given)
+
+    monkeypatch.setattr(tokens, "prepare", prepare)
+    (first,) = data.prepare_all(config).values()
+    (again,) = data.prepare_all(config).values()
+    assert len(read) == 1
+    assert np.array_equal(first.splits.train.inputs, again.splits.train.inputs)
+    # Other texts are prepared for themselves.
+    reviews(tmp_path / "reviews.csv", rows=60)
+    monkeypatch.setattr(kinds, "_MADE", {})
+    (other,) = data.prepare_all(config).values()
+    assert len(read) == 2
+    assert len(other.splits.train) < len(first.splits.train)
 
 
 # ---- what is refused, before anything is made
