@@ -8,6 +8,7 @@ variation of both, and resampling the seeds as well would count theirs twice (Da
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,18 +46,31 @@ def association(
 
     In a resampled pool, two copies of one model are no pair. O(draws · M²).
     """
+    return associations([x], y, seed=seed, draws=draws)[0]
+
+
+def associations(
+    sides: Sequence[npt.ArrayLike], y: npt.ArrayLike, *, seed: int = 0, draws: int = DRAWS
+) -> list[Association]:
+    """The `association` of each of ``sides`` with ``y``: in the same pools, drawn once."""
     from scipy.stats import kendalltau
 
-    first, second = _vector(x), _vector(y)
-    models = len(first)
-    value = float(_tau(first, second, np.ones((1, models)))[0])
-    if np.isnan(value):
-        return Association(value, value, value, 1.0)
+    second = _vector(y)
+    models = len(second)
     counts = np.random.default_rng([seed, models]).multinomial(
         models, np.full(models, 1 / models), size=draws
     )
-    low, high = _percentiles(_tau(first, second, counts.astype(np.float64)))
-    return Association(value, low, high, float(kendalltau(first, second).pvalue))
+    pools = counts.astype(np.float64)
+    found = []
+    for first in map(_vector, sides):
+        value = float(_tau(first, second, np.ones((1, models)))[0])
+        if np.isnan(value):
+            found.append(Association(value, value, value, 1.0))
+            continue
+        low, high = _percentiles(_tau(first, second, pools))
+        p_value = float(kendalltau(first, second).pvalue)
+        found.append(Association(value, low, high, p_value))
+    return found
 
 
 def correlation(x: FloatArray, y: FloatArray) -> FloatArray:
