@@ -8,7 +8,7 @@ own start with 95% confidence, and a fair part of the best model's skill.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, isnan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -134,6 +134,7 @@ def confidence_bound(values: FloatArray, errors: FloatArray, sign: float) -> Flo
     Returns:
         Shape (...), in units of the metric: a lower bound if higher is better, else an upper one.
     """
+    values = np.asarray(values)
     count = values.shape[-1]
     means = values.mean(axis=-1)
     between = values.var(axis=-1, ddof=1) / count if count > 1 else np.zeros_like(means)
@@ -146,9 +147,11 @@ def confidence_bound(values: FloatArray, errors: FloatArray, sign: float) -> Flo
 
 
 def _learned(
-    columns: Mapping[str, FloatArray], places: Mapping[str, npt.NDArray[np.intp]], metric: MetricInfo
+    columns: Mapping[str, FloatArray],
+    places: Mapping[Any, Any],
+    metric: MetricInfo,
 ) -> dict[str, _Learned]:
-    """What each model has learned; ``places`` are the rows of its trainings."""
+    """What each model has learned; ``places`` holds the rows of its trainings, by its id."""
     of_size: dict[int, list[str]] = {}
     for model_id, own in places.items():
         of_size.setdefault(len(own), []).append(model_id)
