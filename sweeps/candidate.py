@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from search_spaces import (
@@ -110,8 +110,7 @@ class Candidate:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Candidate:
         """The candidate that `to_dict` gave. Raises SpaceError if a field is missing or unknown."""
-        names = {field.name for field in fields(cls)}
-        required = {field.name for field in fields(cls) if field.default is MISSING}
+        names, required = _field_names()
         if not required <= set(data) <= names:
             wrong = sorted(set(data) - names or required - set(data))
             raise SpaceError(f"candidate: missing or unknown fields {', '.join(wrong)}")
@@ -197,6 +196,14 @@ class Training:
             return cls(Candidate.from_dict(data["candidate"]), data["seed"])
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise SpaceError(f"training: not a training's JSON: {error}") from None
+
+
+@cache
+def _field_names() -> tuple[frozenset[str], frozenset[str]]:
+    """The names of a candidate's fields, and of those without a default."""
+    every = fields(Candidate)
+    required = (field.name for field in every if field.default is MISSING)
+    return frozenset(field.name for field in every), frozenset(required)
 
 
 def _canonical(data: Mapping[str, Any]) -> str:

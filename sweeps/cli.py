@@ -8,6 +8,7 @@ unreachable, 130 interrupted. What is heavy is imported by the command that need
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -223,6 +224,20 @@ def list_(what: str, as_json: bool) -> None:
         answer("  ".join("?" if value is None else str(value) for value in row.values()))
 
 
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """For what makes very many objects, and hardly any that refer to each other in a circle: to
+    look for those again and again takes a fifth of a large report's time, and finds nothing.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 @main.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--alpha", type=_Alpha(), help="Rank at this α instead of the configured one.")
@@ -231,9 +246,10 @@ def report(run_dir: Path, alpha: float | str | None, as_json: bool) -> None:
     """Rebuild the report from the stored traces; nothing is retrained."""
     from sweeps import api
 
-    sweep = api.load(run_dir)
-    sweep.report(alpha)
-    _show(sweep, alpha, as_json)
+    with _without_collections():
+        sweep = api.load(run_dir)
+        sweep.report(alpha)
+        _show(sweep, alpha, as_json)
 
 
 @main.command()

@@ -95,7 +95,7 @@ def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:
     """
     path = run.record(training_id)
     try:
-        return TrainingRecord(**json.loads(path.read_text()))
+        return TrainingRecord(**json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
     except DAMAGE as error:

@@ -150,21 +150,25 @@ def _stored(
 
 def _told(run: RunDirectory, results: Results, commands: dict[str, str]) -> dict[str, Any]:
     """What a report is made from."""
-    known: dict[Any, Any] = results.models.set_index("model_id").to_dict("index")
+    models = results.models
+    candidates, trainings = (
+        dict(zip(models["model_id"], models[name], strict=True))
+        for name in ("candidate", "trainings")
+    )
 
     def traces(model_id: str) -> ModelTraces:
-        row = known[model_id]
-        configuration = results.config.winner(row["candidate"]).dump()
-        return _stored(run, {one: results.ended[one] for one in row["trainings"]}, configuration)
+        configuration = results.config.winner(candidates[model_id]).dump()
+        ended = {one: results.ended[one] for one in trainings[model_id]}
+        return _stored(run, ended, configuration)
 
     def curves(model_id: str) -> list[Array]:
-        return [results.scores.curve(each) for each in known[model_id]["trainings"]]
+        return [results.scores.curve(each) for each in trainings[model_id]]
 
     return {
         "ranking": results.ranking,
         "config": results.config.resolved(),
         "metric": results.ranking.metric,
-        "models": results.models,
+        "models": models,
         "replicates": results.replicates,
         "traces": traces,
         "curves": curves,
@@ -208,7 +212,8 @@ def _model_table(trials: list[StudyTrial]) -> pd.DataFrame:
         known = rows.get(model_id)
         if known is None or _PRECEDENCE.index(trial.state) < _PRECEDENCE.index(known["state"]):
             rows[model_id] = row
-    columns = ["model_id", "architecture", "init", "settings", "state", "reason", "trainings"]
+    columns = ["model_id", "architecture", "init", "settings", "state", "reason"]
+    columns += ["trainings", "candidate"]
     return pd.DataFrame(list(rows.values()), columns=None if rows else columns)
 
 

@@ -168,11 +168,11 @@ class RunDirectory:
 
     def trace(self, training_id: str) -> Path:
         """The stored trace of a finished training."""
-        return self.path / "traces" / f"{training_id}.npz"
+        return self.path.joinpath("traces", f"{training_id}.npz")
 
     def record(self, training_id: str) -> Path:
         """What became of a training: there if and only if it has ended."""
-        return self.path / "traces" / f"{training_id}.json"
+        return self.path.joinpath("traces", f"{training_id}.json")
 
     def checkpoint(self, training_id: str) -> Path:
         """State of an unfinished training, from which it continues."""

@@ -6,6 +6,7 @@ All of it goes to stderr; stdout is for programs.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +134,8 @@ def show_ranking(console: Console, ranking: Ranking, top: int = 8) -> None:
 
     Of the settings only those that differ among the models shown are named.
     """
-    data = ranking.to_json()
-    models = data["models"][:top]
+    data = replace(ranking, frame=ranking.frame.head(top)).to_json()
+    models = data["models"]
     if models:
         wide = console.width >= WIDE
         names = ["traceability", "stability", "explainability"] if wide else ["traceability"]
@@ -154,7 +155,7 @@ def show_ranking(console: Console, ranking: Ranking, top: int = 8) -> None:
                 *(f"{model[key]:.4f}" for key in (*names, "metric")),
                 *([Text(_settings(model, models))] if wide else []),
             )
-        ranked = len(data["models"])
+        ranked = len(ranking.frame)
         console.print(
             f"\nThe first {len(models)} of {ranked} ranked models, at α = {data['alpha']:.3g}:",
             highlight=False,

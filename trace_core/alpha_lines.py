@@ -5,7 +5,7 @@ swap at most once. Floats are exact rationals: every crossing here is an exact
 :class:`~fractions.Fraction`, and no decision rests on rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import lcm
 from typing import NamedTuple
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from trace_core.errors import TraceError, whole_number
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 
@@ -213,19 +214,38 @@ def rank_steps(
     first, second = columns(stability, explainability)
     if whole_number("model", model, 0) >= len(first):
         raise TraceError(f"model is {model}; there are {len(first)}, counted from 0")
-    s, e = _exact_lines(first, second)
-    rank, changes = 1, dict[Fraction, int]()
-    for at_one, at_zero in zip(s, e, strict=True):
-        above, gain = at_zero - e[model], at_one - s[model]
-        ahead = above > 0 or (above == 0 and gain > 0)
-        rank += ahead
-        if above * gain < 0:
-            crossing = Fraction(above, above - gain)
-            changes[crossing] = changes.get(crossing, 0) + (-1 if ahead else 1)
+    # The difference of two floats never rounds to zero or past it, so these signs are exact.
+    above, gain = second - second[model], first - first[model]
+    ahead = (above > 0) | ((above == 0) & (gain > 0))
+    rank = 1 + int(ahead.sum())
     steps, start = [], 0.0
-    for crossing in sorted(changes):
-        if changes[crossing]:
-            steps.append((start, float(crossing), rank))
-            start = float(crossing)
-            rank += changes[crossing]
+    for alpha, change in _rank_changes(first, second, model, ahead, np.sign(above) * gain < 0):
+        steps.append((start, alpha, rank))
+        start = alpha
+        rank += change
     return [*steps, (start, 1.0, rank)]
+
+
+def _rank_changes(
+    first: FloatArray, second: FloatArray, model: int, ahead: BoolArray, crossing: BoolArray
+) -> Iterator[tuple[float, int]]:
+    """Where the rank of ``model`` changes and by how much, in order: at the lines of those that are
+    ``crossing`` its own, some of which are ``ahead`` of it at 0.
+    """
+    others = np.flatnonzero(crossing)
+    s, e = _exact_lines(first[[*others, model]], second[[*others, model]])
+    places: dict[float, list[tuple[int, int, int]]] = {}
+    for at_one, at_zero, was_ahead in zip(s, e, ahead[others].tolist(), strict=False):
+        above, gain = at_zero - e[-1], at_one - s[-1]
+        crossed = (above, above - gain, -1 if was_ahead else 1)
+        places.setdefault(above / (above - gain), []).append(crossed)
+    # Rounding is monotone: the floats order all but their ties, and those the fractions settle.
+    for alpha in sorted(places):
+        if len(places[alpha]) == 1:
+            yield alpha, places[alpha][0][-1]
+            continue
+        changes: dict[Fraction, int] = {}
+        for numerator, denominator, change in places[alpha]:
+            exact = Fraction(numerator, denominator)
+            changes[exact] = changes.get(exact, 0) + change
+        yield from ((alpha, changes[exact]) for exact in sorted(changes) if changes[exact])

@@ -7,7 +7,8 @@ own start with 95% confidence, and a fair part of the best model's skill.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, isnan, sqrt
+from math import isfinite, isnan
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -81,19 +82,21 @@ def judge(
     columns = {name: replicates[name].to_numpy(dtype=np.float64) for name in names}
     # As arrays: of each model a table of its own would take longer than all else.
     places = replicates.groupby("model_id").indices
-    for row in models.sort_values("model_id").itertuples():
-        model_id = str(row.model_id)
+    learned = _learned(columns, places, metric)
+    judged = {name: columns[name] for name in (*components, "metric")}
+    finite = np.all([np.isfinite(column) for column in judged.values()], axis=0)
+    ordered = models.sort_values("model_id")
+    rows = (ordered[name].tolist() for name in ("model_id", "state", "reason"))
+    for model_id, state, why in zip(*rows, strict=True):
         own = places.get(model_id, np.zeros(0, np.intp))
-        finished = {name: column[own] for name, column in columns.items()}
-        reason = (
-            _unfinished(str(row.state), row.reason, len(own), replicates_expected)
-            or _not_finite(finished, components)
-            or _not_learned(finished, metric)
-        )
+        reason = _unfinished(state, why, len(own), replicates_expected)
+        if not reason and not finite[own].all():
+            reason = _not_finite({name: column[own] for name, column in judged.items()})
+        reason = reason or _not_learned(learned[model_id], metric)
         if reason:
             reasons[model_id] = reason
         else:
-            skill[model_id] = metric.sign * (float(finished["metric"].mean()) - metric.baseline)
+            skill[model_id] = metric.sign * (learned[model_id].reached - metric.baseline)
     best = max(skill.values(), default=0.0)
     for model_id, gain in skill.items():
         if gain / best < floor:
@@ -107,8 +110,16 @@ def judge(
     ]
 
 
-def confidence_bound(values: FloatArray, errors: FloatArray, sign: float) -> float:
-    """The one-sided 95% bound of a metric's mean, on its worse side.
+class _Learned(NamedTuple):
+    """A model's metric: its mean, the bound of that, and where it stood at step 0."""
+
+    reached: float
+    bound: float
+    start: float
+
+
+def confidence_bound(values: FloatArray, errors: FloatArray, sign: float) -> FloatArray:
+    """The one-sided 95% bound of a metric's mean, on its worse side, of one model or of many.
 
     The squared error is sd²/n over replicates plus the mean squared standard error of the
     validation sample, which all replicates share and no replicate reduces. Student's t has the
@@ -116,19 +127,45 @@ def confidence_bound(values: FloatArray, errors: FloatArray, sign: float) -> flo
     n − 1 where the seeds make all of it, normal where the sample does (one replicate).
 
     Args:
-        values: the metric of n ≥ 1 replicates.
-        errors: standard errors from the validation sample; a missing one counts as 0.
+        values: shape (..., n), the metric of n ≥ 1 replicates.
+        errors: its standard errors from the validation sample; a missing one counts as 0.
         sign: +1 if higher is better, −1 if lower is.
 
     Returns:
-        In units of the metric: a lower bound if higher is better, else an upper one.
+        Shape (...), in units of the metric: a lower bound if higher is better, else an upper one.
     """
-    count = len(values)
-    between = float(values.var(ddof=1)) / count if count > 1 else 0.0
-    total = between + float((np.where(np.isnan(errors), 0.0, errors) ** 2).mean())
-    freedom = (count - 1) * (total / between) ** 2 if between > 0 else _NORMAL_FREEDOM
-    quantile = float(stdtrit(min(freedom, _NORMAL_FREEDOM), _CONFIDENCE))
-    return float(values.mean()) - sign * quantile * sqrt(total)
+    values = np.asarray(values)
+    count = values.shape[-1]
+    means = values.mean(axis=-1)
+    between = values.var(axis=-1, ddof=1) / count if count > 1 else np.zeros_like(means)
+    total = between + (np.where(np.isnan(errors), 0.0, errors) ** 2).mean(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = np.where(between > 0, (count - 1) * (total / between) ** 2, _NORMAL_FREEDOM)
+    quantiles = stdtrit(np.minimum(freedom, _NORMAL_FREEDOM), _CONFIDENCE)
+    bounds: FloatArray = means - sign * quantiles * np.sqrt(total)
+    return bounds
+
+
+def _learned(
+    columns: Mapping[str, FloatArray],
+    places: Mapping[Any, Any],
+    metric: MetricInfo,
+) -> dict[str, _Learned]:
+    """What each model has learned; ``places`` holds the rows of its trainings, by its id."""
+    of_size: dict[int, list[str]] = {}
+    for model_id, own in places.items():
+        of_size.setdefault(len(own), []).append(model_id)
+    found: dict[str, _Learned] = {}
+    for ids in of_size.values():
+        at = np.stack([places[model_id] for model_id in ids])
+        values, errors = columns["metric"][at], columns["metric_error"][at]
+        # A metric that isn't finite has no bound, and is told of for itself.
+        with np.errstate(invalid="ignore"):
+            bounds = confidence_bound(values, errors, metric.sign)
+            starts = columns["metric_start"][at].mean(axis=1)
+            figures = (values.mean(axis=1).tolist(), bounds.tolist(), starts.tolist())
+        found |= dict(zip(ids, map(_Learned, *figures), strict=True))
+    return found
 
 
 def _unfinished(state: str, why: object, finished: int, expected: int) -> str | None:
@@ -143,21 +180,18 @@ def _unfinished(state: str, why: object, finished: int, expected: int) -> str | 
     return None
 
 
-def _not_finite(finished: Mapping[str, FloatArray], components: tuple[str, ...]) -> str | None:
-    for column in (*components, "metric"):
-        values = finished[column]
+def _not_finite(finished: Mapping[str, FloatArray]) -> str | None:
+    for column, values in finished.items():
         bad = len(values) - int(np.count_nonzero(np.isfinite(values)))
         if bad:
             return f"{column} is not a finite number in {bad} of {len(values)} replicates"
     return None
 
 
-def _not_learned(finished: Mapping[str, FloatArray], metric: MetricInfo) -> str | None:
+def _not_learned(learned: _Learned, metric: MetricInfo) -> str | None:
     if not isfinite(metric.baseline):
         return f"the trivial baseline of {metric.name} is {metric.baseline}: nothing can beat it"
-    reached = float(finished["metric"].mean())
-    bound = confidence_bound(finished["metric"], finished["metric_error"], metric.sign)
-    start = float(finished["metric_start"].mean())
+    reached, bound, start = learned
     if isnan(start):
         return f"{metric.name} at step 0 is missing, so that nothing shows the model learned"
     side = "lower" if metric.sign > 0 else "upper"

@@ -80,7 +80,11 @@ def intervals_given(groups: Sequence[FloatArray], p_value: float | None) -> Rank
     unequal = variances is not None and variances <= LEVEL
     method = "games-howell" if unequal else "tukey"
     distinguishable = p_value <= LEVEL
-    if distinguishable:
+    if distinguishable and not unequal and len({len(group) for group in groups}) == 1:
+        greater_ones, lesser_ones = _beside_even(groups)
+        low += greater_ones
+        high -= lesser_ones
+    elif distinguishable:
         greater = _games_howell(groups) if unequal else _tukey_kramer(groups)
         step = max(1, BLOCK_VALUES // models)
         for begin in range(0, models, step):
@@ -115,12 +119,15 @@ def omnibus_p_value(
     centred = values - values.mean()
     sizes = np.array([len(group) for group in groups])
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    are_pairs = bool((sizes == 2).all())
     total = float(centred @ centred)
     if total <= (ROUNDING * float(np.abs(values).max())) ** 2 * len(values):
         return 1.0
 
     def between(rows: FloatArray) -> FloatArray:
-        sums = np.add.reduceat(rows, starts, axis=1)
+        # Of pairs the same sums, in a quarter of the time.
+        even, odd = rows[:, ::2], rows[:, 1::2]
+        sums = even + odd if are_pairs else np.add.reduceat(rows, starts, axis=1)
         squares: FloatArray = (sums**2 / sizes).sum(axis=1)
         return squares
 
@@ -195,6 +202,30 @@ def _tukey_kramer(groups: Sequence[FloatArray]) -> Callable[[slice], BoolArray]:
         return _exceeds(means, rows, critical * error)
 
     return greater
+
+
+def _beside_even(groups: Sequence[FloatArray]) -> tuple[IntArray, IntArray]:
+    """How many means `tukey_kramer` finds greater than each, and how many less, of groups of one
+    size, for which one difference is the least. O(M log M).
+    """
+    means, sizes, pooled = _moments(groups)
+    critical = critical_values(len(groups), sizes.sum() - len(groups), 1 - LEVEL)
+    least = critical * np.sqrt(pooled / 2 * (1 / sizes[0] + 1 / sizes[0]))
+    least = max(float(least), ROUNDING * float(np.abs(means).max()))
+    return _exceeded(-means, least), _exceeded(means, least)
+
+
+def _exceeded(means: FloatArray, least: float) -> IntArray:
+    """How many means each one exceeds by more than ``least``: found by halving, as a difference of
+    floats never rises where what is taken away does.
+    """
+    rising = np.sort(means)
+    low, high = np.zeros(len(means), dtype=np.int64), np.full(len(means), len(means))
+    while (searched := low < high).any():
+        middle = (low + high) // 2
+        exceeds = searched & (means - rising[np.minimum(middle, len(means) - 1)] > least)
+        low, high = np.where(exceeds, middle + 1, low), np.where(exceeds, high, middle)
+    return low
 
 
 def games_howell(groups: Sequence[FloatArray]) -> BoolArray:

@@ -128,10 +128,10 @@ class Ranking:
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``ranking.json``: JSON types alone, None for what is unknown."""
-        rows = []
-        for record in self.frame.to_dict("records"):
-            row = {key: _plain(record[key]) for key in COLUMNS}
-            rows.append(row | {"settings": json.loads(row["settings"])})
+        columns = [[_plain(value) for value in self.frame[name].tolist()] for name in COLUMNS]
+        rows = [dict(zip(COLUMNS, values, strict=True)) for values in zip(*columns, strict=True)]
+        for row in rows:
+            row["settings"] = json.loads(row["settings"])
         return {
             "schema": SCHEMA,
             "alpha": self.alpha,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,7 @@ def build_facts(
     """
     table = ranking.to_json()
     kinds = score_kinds(config)
-    described = {str(row["model_id"]): _keyed(row) for row in models.to_dict("records")}
+    described = _described(models)
     names = model_names(described)
     scored = with_scores(replicates, table["reading"], table["alpha"])
     means = complete_means(models, scored)
@@ -319,16 +319,22 @@ def _rows(
 
 def _extent(table: pd.DataFrame, column: str) -> dict[str, list[float]]:
     """Lowest and highest value of each model's trainings."""
-    extent: dict[str, list[float]] = {}
-    for model_id, value in zip(table["model_id"], table[column], strict=True):
-        if (figure := finite(value)) is not None:
-            low, high = extent.get(str(model_id), [figure, figure])
-            extent[str(model_id)] = [min(low, figure), max(high, figure)]
-    return extent
+    # A negative zero is a zero, as in `finite`.
+    figures = table[column].to_numpy(dtype=np.float64) + 0.0
+    known = np.isfinite(figures)
+    of_models = pd.Series(figures[known]).groupby(table["model_id"].to_numpy()[known])
+    ends = of_models.agg(["min", "max"])
+    return dict(zip(map(str, ends.index), ends.to_numpy().tolist(), strict=True))
 
 
-def _keyed(row: Mapping[Hashable, Any]) -> dict[str, Any]:
-    return {str(name): value for name, value in row.items()}
+def _described(models: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """What is said of each model besides its figures, by its id."""
+    names = ("architecture", "init", "settings", "state")
+    columns = [models[name].tolist() for name in names]
+    return {
+        str(model_id): dict(zip(names, values, strict=True))
+        for model_id, *values in zip(models["model_id"].tolist(), *columns, strict=True)
+    }
 
 
 def _excluded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,8 +45,9 @@ def model_names(models: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         marks = [
             wording.settings(dict(list(own_settings(each, common).items())[:2])) for each in every
         ]
+        times = Counter(marks)
         for model_id, mark in zip(members, marks, strict=True):
-            unique = mark and marks.count(mark) == 1
+            unique = mark and times[mark] == 1
             names[model_id] = f"{name} ({mark if unique else model_id})"
     return names
 

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from sweeps.validity.association import Association, FloatArray, association, kendall
+from sweeps.validity.association import Association, FloatArray, associations, kendall
 from sweeps.validity.confounding import Residual, residual
 
 FEWEST_MODELS = 8
@@ -105,18 +105,18 @@ def assess(
         nothing = Association(float("nan"), float("nan"), float("nan"), 1.0)
         none = Residual(float("nan"), float("nan"), float("nan"))
         return Assessment("few", models, nothing, {}, none, {}, tuple(varying), float("nan"))
-    found = association(values, target, seed=seed)
     beside = {
         name: each
         for name, given in (trivial or {}).items()
         if np.isfinite(each := column(given)).all() and len(np.unique(each)) > 1
     }
+    found, *others = associations([values, *beside.values()], target, seed=seed)
     left = residual(values, target, list(varying.values()), seed=seed)
     return Assessment(
         verdict=_verdict(found, left if varying else None),
         models=models,
         score=found,
-        beside={name: association(each, target, seed=seed) for name, each in beside.items()},
+        beside=dict(zip(beside, others, strict=True)),
         left=left,
         added={name: residual(values, target, [each], seed=seed) for name, each in beside.items()},
         confounders=tuple(varying),

@@ -382,6 +382,19 @@ def test_rows_far_down_are_drawn_when_they_come_into_sight(show: Callable[..., O
     )
 
 
+def test_the_page_stands_still_when_rows_go_to_other_places(show: Callable[..., Opened]) -> None:
+    page = show(make_sweep(100)).alive()
+    # The table is in sight in part: a row would be what the browser keeps in its place.
+    page.evaluate("scrollTo(0, document.getElementById('table').offsetTop + 300)")
+    settled(page)
+    top = "document.getElementById('table').getBoundingClientRect().top"
+    before = page.evaluate(top)
+    for turn in ({"alpha": 0.9}, {"descending": True}, {"find": "rank>5"}):
+        page.evaluate("values => page.view.change(values)", turn)
+        settled(page)
+        assert page.evaluate(top) == pytest.approx(before, abs=1)
+
+
 def test_a_reader_scrolls_away_from_the_row_that_has_the_focus(
     show: Callable[..., Opened],
 ) -> None:
@@ -395,3 +408,44 @@ def test_a_reader_scrolls_away_from_the_row_that_has_the_focus(
     there = "document.getElementById('table').scrollTop / page.table.rowHeight"
     assert page.evaluate(there) == pytest.approx(3.5, abs=0.05)
     assert page.locator(".live .open:focus").count() == 1
+
+
+@pytest.mark.parametrize("models", [30, 600])
+def test_rows_that_stay_in_sight_show_what_new_ones_would(
+    show: Callable[..., Opened], models: int
+) -> None:
+    sweep = make_sweep(models)
+    page = show(sweep).alive()
+    base = sweep.ranking.frame.iloc[3]["model_id"]
+    shown = page.evaluate("page.table.columns.map(column => column.id)")
+    other = page.evaluate("page.kinds.stability.find(kind => kind !== page.view.stability)")
+    more = ["share_first", "metric_best", "change_rate", "curve"]
+    # α is turned in every other state of the page, there and back to where it was reported.
+    turns = [{"alpha": 0.51}, {"alpha": 0.9}, {"alpha": 0.123}, {"alpha": 0.5}]
+    states = [
+        *({}, {"columns": shown + more}, {"baseline": base}, {"sort": "traceability"}),
+        *({"descending": True}, {"find": "mlp"}, {"find": "", "reading": "article"}),
+        *({"reading": "calibrated", "stability": other}, {"sort": "rank", "baseline": ""}),
+    ]
+    for state in states:
+        for turn in (state, *turns):
+            kept = page.evaluate(
+                """async (values) => {
+                    const body = () => document.querySelector(".live tbody");
+                    const before = new Set(body().children);
+                    page.view.change(values);
+                    // Once drawn, the table may be of another height, and draw once more.
+                    for (let frame = 0; frame < 4; frame++) {
+                        await new Promise(requestAnimationFrame);
+                    }
+                    const kept = [...body().children].filter((row) => before.has(row)).length;
+                    const shown = body().cloneNode(true);
+                    page.table.drawn.clear();
+                    page.draw();
+                    return shown.isEqualNode(body()) ? kept : -1;
+                }""",
+                turn,
+            )
+            assert kept >= 0, (state, turn)
+            # Rows are kept, or nothing of this is tested; where the columns change, none is.
+            assert kept > 0 or turn is state, (state, turn)

@@ -58,6 +58,25 @@ def test_trainings_of_other_steps_share_what_they_have_in_common() -> None:
     assert (packed["low"][0], packed["high"][0]) == (3, 6)
 
 
+def test_models_of_other_steps_or_other_numbers_of_trainings_stand_in_their_places() -> None:
+    rng = np.random.default_rng(5)
+    steps = [np.arange(4.0), np.arange(6.0)]
+
+    def model(which: int, trainings: int) -> list[np.ndarray]:
+        rates = rng.uniform(0, 1, (trainings, len(steps[which])))
+        return [np.stack([steps[which], each]).astype(np.float32) for each in rates]
+
+    models = [model(1, 2), model(0, 2), model(1, 3), model(0, 1), model(1, 2)]
+    packed = thin_curves(models)
+    assert packed["axes"] == [steps[1].tolist(), steps[0].tolist()]
+    assert packed["axis"] == [0, 1, 0, 1, 0]
+    alone = [thin_curves([each]) for each in models]
+    for name in ("low", "high"):
+        assert packed[name] == [each[name][0] for each in alone]
+    levels = b"".join(base64.b64decode(each["levels"]) for each in alone)
+    assert base64.b64decode(packed["levels"]) == levels
+
+
 @pytest.mark.parametrize("rates", [[0, 0], [np.nan, np.nan], [3, 3]])
 def test_a_curve_of_nothing_or_of_one_rate(rates: list[float]) -> None:
     packed = thin_curves([[np.array([[0, 1], rates], np.float32)]])

@@ -143,6 +143,17 @@ def test_more_replicates_do_not_shrink_the_samples_error():
     assert bound == pytest.approx(0.8 - norm.ppf(0.95) * 0.02)
 
 
+def test_bounds_of_many_models_are_those_of_each():
+    rng = np.random.default_rng(0)
+    values, errors = rng.normal(0.8, 0.05, (6, 3)), rng.uniform(0, 0.02, (6, 3))
+    values[0] = 0.8
+    errors[1, 2] = nan
+    together = confidence_bound(values, errors, -1.0)
+    assert together.tolist() == [
+        float(confidence_bound(*each, -1.0)) for each in zip(values, errors, strict=True)
+    ]
+
+
 def test_a_wrong_direction_is_refused():
     with pytest.raises(ValueError, match="'maximize' or 'minimize'"):
         MetricInfo("accuracy", "up", 0.1)

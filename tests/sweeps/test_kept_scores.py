@@ -96,12 +96,13 @@ def test_reading_writes_nothing(run: RunDirectory) -> None:
 
 
 def damaged(path: Path) -> None:
-    """Other bytes in the middle, the size and the time of writing as they were."""
+    """Another byte among the data, the size and the time of writing as they were."""
     found = path.stat()
     data = bytearray(path.read_bytes())
-    # So many that not all of them are in what an archive says twice, or not at all.
-    middle = slice(len(data) // 2, len(data) // 2 + 128)
-    data[middle] = bytes(byte ^ 0xFF for byte in data[middle])
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.compress_size)
+    # What stands before a member's data is shorter than this member's, and in part never looked at.
+    data[largest.header_offset + largest.compress_size] ^= 0xFF
     path.write_bytes(data)
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 

@@ -54,6 +54,24 @@ def test_tukey_kramer_agrees_with_scipy(sizes):
         assert (tukey_kramer(groups) == significant).all()
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_of_groups_of_one_size_are_those_of_all_pairs(size):
+    rng = np.random.default_rng(size)
+    differing = 0
+    for models in (2, 3, 40, 400):
+        for decimals in (1, 8):
+            # Rounded, means are equal here and there, and some differ by the least difference.
+            centres = np.repeat(rng.normal(0, 3, models)[:, None], size, axis=1)
+            groups = list(np.round(centres + rng.normal(0, 0.2, (models, size)), decimals))
+            found = rank_intervals(groups, 0)
+            if found.method == "tukey" and found.distinguishable:
+                better = tukey_kramer(groups)
+                assert (found.low == 1 + better.sum(axis=0)).all()
+                assert (found.high == models - better.sum(axis=1)).all()
+                differing += bool(better.any())
+    assert differing > 2
+
+
 def test_games_howell_agrees_with_a_direct_version():
     differing = 0
     for seed in range(8):
@@ -106,6 +124,17 @@ def test_omnibus_p_value_is_exact_on_a_small_layout():
     ]
     exact = np.mean(np.array(splits) >= observed - 1e-12)
     assert omnibus_p_value(groups, 0, 20_000) == pytest.approx(exact, abs=0.015)
+
+
+def test_omnibus_of_pairs_counts_the_permutations_of_their_sums():
+    rng = np.random.default_rng(3)
+    pairs = rng.normal(size=(9, 2)) + rng.normal(size=(9, 1))
+    centred = pairs.ravel() - pairs.mean()
+    drawn = np.random.default_rng(0).permuted(np.tile(centred, (999, 1)), axis=1)
+    between = (drawn.reshape(999, 9, 2).sum(axis=2) ** 2).sum(axis=1)
+    observed = (centred.reshape(9, 2).sum(axis=1) ** 2).sum()
+    expected = (1 + np.count_nonzero(between >= observed - 1e-9)) / 1000
+    assert omnibus_p_value(list(pairs), 0, 999) == pytest.approx(expected)
 
 
 def test_omnibus_p_values_are_uniform_without_differences():

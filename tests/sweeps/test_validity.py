@@ -18,7 +18,7 @@ from sweeps.validity import (
     repeatability,
     residual,
 )
-from sweeps.validity.association import _tau
+from sweeps.validity.association import _tau, associations
 from sweeps.validity.confounding import natural_spline
 
 vectors = st.lists(st.integers(-4, 4), min_size=3, max_size=12)
@@ -55,6 +55,16 @@ def test_a_resampled_pool_counts_the_pairs_of_different_models(data: st.DataObje
     first, second = np.array([x, y], np.float64)
     found = _tau(first, second, np.array([counts], np.float64))[0]
     assert found == pytest.approx(by_pairs(x, y, counts), abs=1e-12, nan_ok=True)
+
+
+def test_several_sides_are_associated_as_each_alone() -> None:
+    rng = np.random.default_rng(4)
+    target = rng.normal(size=30)
+    # One is constant, one has ties.
+    sides = [rng.normal(size=30), np.ones(30), np.round(target), target]
+    together = associations(sides, target, seed=3, draws=50)
+    alone = [association(each, target, seed=3, draws=50) for each in sides]
+    assert [repr(each) for each in together] == [repr(each) for each in alone]
 
 
 def test_an_association_does_not_depend_on_scale_or_the_order_of_models() -> None:

@@ -41,8 +41,8 @@ function interval(low, high, rank, models) {
 
 /** The columns for `data`; `order` is the current one: {scores, ranks, first, second, front}.
  *
- * Each column: `id`, `title`, `hint`, `value(model)` (what it sorts by, exports and compares) and
- * `cell(model)`. */
+ * Each column: `id`, `title`, `hint`, `value(model)` (what it sorts by, exports and compares),
+ * `cell(model)`, and `turned` where its cells change with α alone. */
 export function rankingColumns(data, view, order, open) {
   const { models, metric } = data;
   const base = view.baseline ? models.model_id.indexOf(view.baseline) : -1;
@@ -69,7 +69,7 @@ export function rankingColumns(data, view, order, open) {
   const direction = metric.direction === "minimize" ? "lower is better" : "higher is better";
   const first = view.reading === "article" ? "Change rate" : "Stability";
   const rank = {
-    ...{ id: "rank", title: "Rank", hint: "By traceability at this α", figure: true },
+    ...{ id: "rank", title: "Rank", hint: "By traceability at this α", figure: true, turned: true },
     value: (model) => order.ranks[model],
     words: (model) => plain(order.ranks[model]),
     cell: (model) =>
@@ -105,6 +105,7 @@ export function rankingColumns(data, view, order, open) {
   };
   const range = {
     id: "interval",
+    turned: true,
     title: "Interval",
     hint: "The ranks that the data allow, 95% together; for the reported kinds",
     value: (each) => order.low?.[each] ?? null,
@@ -123,12 +124,15 @@ export function rankingColumns(data, view, order, open) {
   const chance = (each) => (reported ? models.p_first[each] : null);
   const columns = [
     ...[rank, model, range],
-    figures(
-      "traceability",
-      "Traceability",
-      "α · stability + (1 − α) · explainability",
-      (each) => order.scores[each],
-    ),
+    {
+      ...figures(
+        "traceability",
+        "Traceability",
+        "α · stability + (1 − α) · explainability",
+        (each) => order.scores[each],
+      ),
+      turned: true,
+    },
     figures(
       "stability",
       first,
@@ -143,13 +147,16 @@ export function rankingColumns(data, view, order, open) {
       (each) => order.second[each],
       view.reading === "article" ? padded : number,
     ),
-    figures(
-      "p_first",
-      "P(first)",
-      "Probability of being first, for the reported α and kinds",
-      chance,
-      percent,
-    ),
+    {
+      ...figures(
+        "p_first",
+        "P(first)",
+        "Probability of being first, for the reported α and kinds",
+        chance,
+        percent,
+      ),
+      turned: true,
+    },
     stored("share_first", "Share of α", "The part of all α at which it is first", percent),
     stored("metric", `Validation ${metric.label}`, `At the last evaluation; ${direction}`),
     stored("metric_best", "Best", `The best validation ${metric.label} of all evaluations`),

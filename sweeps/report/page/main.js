@@ -193,6 +193,7 @@ class Page {
       rows: this.rows,
       pinned,
       sorted: { id: sort, descending },
+      isStale: ({ turned }) => turned || !changed || [...changed].some((name) => name !== "alpha"),
     });
     this.noted.textContent = this.#note();
     clearTimeout(this.settling);

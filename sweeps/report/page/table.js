@@ -20,6 +20,7 @@ export class Table {
     this.body = html("tbody");
     this.caption = html("caption", {}, caption);
     this.table = html("table", { class: "ranking live" }, this.caption, this.head, this.body);
+    this.drawn = new Map();
     this.rowHeight = 48;
     this.height = 700;
     frame.replaceChildren(this.table);
@@ -42,8 +43,10 @@ export class Table {
     addEventListener("afterprint", () => this.#print(false));
   }
 
-  show({ columns, rows, pinned = [], sorted }) {
+  /** `isStale(column)` says whether a row that was shown before may look otherwise there. */
+  show({ columns, rows, pinned = [], sorted, isStale = () => true }) {
     this.columns = columns;
+    this.isStale = isStale;
     this.rows = rows;
     this.pinned = pinned;
     this.sorted = sorted;
@@ -52,6 +55,8 @@ export class Table {
       this.headed = head;
       this.measured = false;
       this.table.classList.toggle("broad", columns.length > MOST_UPRIGHT);
+      // Rows of other columns are of no use.
+      this.drawn.clear();
       this.#drawHead();
     }
     this.range = null;
@@ -109,19 +114,20 @@ export class Table {
     if (range === this.range) return;
     this.range = range;
     const focused = this.body.contains(document.activeElement) && document.activeElement.dataset.id;
-    const rows = this.rows.slice(from, to).map((row, index) => this.#row(row, from + index + 1));
-    this.body.replaceChildren(
-      ...this.pinned.map((row) => this.#row(row, null, "pinned")),
-      ...this.#space(from),
-      ...rows,
-      ...(whole ? this.#rest(length - to) : this.#space(length - to)),
-    );
+    const before = this.drawn;
+    this.drawn = new Map();
+    const pinned = this.pinned.map((row) => this.#row(row, null, before, "pinned"));
+    const shown = this.rows.slice(from, to);
+    const rows = shown.map((row, index) => this.#row(row, from + index + 1, before));
+    const rest = whole ? this.#rest(length - to) : this.#space(length - to, "below", before);
+    arrange(this.body, [...pinned, ...this.#space(from, "above", before), ...rows, ...rest]);
     this.table.setAttribute("aria-rowcount", length + 1);
     if (focused) {
       // Without scrolling to it: the reader may be scrolling away from it.
       const again = this.body.querySelector(`[data-id="${CSS.escape(focused)}"]`);
       again?.focus({ preventScroll: true });
     }
+    this.isStale = () => false;
     if (!this.measured && !whole && rows.length) this.#measure(rows);
   }
 
@@ -137,14 +143,25 @@ export class Table {
     }
   }
 
-  #row(row, index, kind = "") {
-    const cells = this.columns.map((column) => {
+  /** The element of a row, the one that was drawn `before` where there is one: then only what has
+   * changed is laid out anew, which takes longer than all else. */
+  #row(row, index, before, kind = "") {
+    const cellOf = (column) => {
       const tag = column.heading ? "th" : "td";
       const attributes = { scope: column.heading && "row", class: column.figure && "figure" };
       return html(tag, attributes, column.cell(row));
-    });
-    const attributes = { class: `${kind} ${this.rowClass(row)}`.trim() || null };
-    return html("tr", { ...attributes, "aria-rowindex": index === null ? null : index + 1 }, cells);
+    };
+    const key = `${kind} ${row}`;
+    const element = before.get(key) ?? html("tr", {}, this.columns.map(cellOf));
+    if (before.has(key)) {
+      this.columns.forEach((column, place) => {
+        if (this.isStale(column)) renew(element.cells[place], cellOf(column));
+      });
+    }
+    adopt(element, "class", `${kind} ${this.rowClass(row)}`.trim() || null);
+    adopt(element, "aria-rowindex", index === null ? null : `${index + 1}`);
+    this.drawn.set(key, element);
+    return element;
   }
 
   #rest(rows) {
@@ -153,10 +170,39 @@ export class Table {
     return [html("tr", {}, html("td", { colspan: this.columns.length }, told))];
   }
 
-  #space(rows) {
+  #space(rows, key, before) {
     if (rows <= 0) return [];
-    const cell = html("td", { colspan: this.columns.length, class: "space" });
-    cell.style.height = `${rows * this.rowHeight}px`;
-    return [html("tr", { "aria-hidden": "true" }, cell)];
+    const cell = () => html("td", { colspan: this.columns.length, class: "space" });
+    const element = before.get(key) ?? html("tr", { "aria-hidden": "true" }, cell());
+    element.cells[0].style.height = `${rows * this.rowHeight}px`;
+    this.drawn.set(key, element);
+    return [element];
   }
+}
+
+/** Makes `wanted` the children of `parent`, in this order; those that stand right aren't touched. */
+function arrange(parent, wanted) {
+  const kept = new Set(wanted);
+  for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
+  let next = parent.firstElementChild;
+  for (const element of wanted) {
+    // One that stands before it comes later: it alone is moved, and not all behind it.
+    if (next && element === next.nextElementSibling) next.remove();
+    else if (element !== next) parent.insertBefore(element, next);
+    next = element.nextElementSibling;
+  }
+}
+
+/** Makes the cell `old` look like `fresh`. */
+function renew(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  const [was, is] = [old, fresh].map(({ childNodes }) => childNodes.length === 1 && childNodes[0]);
+  if (was?.nodeType === Node.TEXT_NODE && is?.nodeType === Node.TEXT_NODE) was.data = is.data;
+  else old.replaceChildren(...fresh.childNodes);
+}
+
+function adopt(element, name, value) {
+  if (element.getAttribute(name) === value) return;
+  if (value === null) element.removeAttribute(name);
+  else element.setAttribute(name, value);
 }
