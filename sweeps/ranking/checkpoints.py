@@ -7,10 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sweeps.ranking.eligibility import MetricInfo, confidence_bound
-
-CONTROL = "scratch:"
-"""How a checkpoint's name begins of which the architecture alone is taken."""
+from sweeps.ranking.eligibility import MetricInfo, confidence_bound, is_control
 
 
 def about_checkpoints(
@@ -44,8 +41,8 @@ def _about_controls(
         str(name): metric.sign * float(own["metric"].mean())
         for name, own in trainings.groupby("model_id")
     }
-    controls = [name for name in means if _is_control(settings[name])]
-    others = [name for name in means if not _is_control(settings[name])]
+    controls = [name for name in means if is_control(settings[name])]
+    others = [name for name in means if not is_control(settings[name])]
     if not controls or not others:
         return []
     best, control = max(others, key=means.__getitem__), max(controls, key=means.__getitem__)
@@ -81,12 +78,9 @@ def _about_parts(settings: dict[str, dict[str, object]], ranked: pd.DataFrame) -
     ]
 
 
-def _is_control(settings: dict[str, object]) -> bool:
-    return str(settings["checkpoint"]).startswith(CONTROL)
-
-
 def _bound(trainings: pd.DataFrame, model: str, sign: float) -> float:
     own = trainings[trainings["model_id"] == model]
-    return confidence_bound(
+    bound = confidence_bound(
         own["metric"].to_numpy(dtype=float), own["metric_error"].to_numpy(dtype=float), sign
     )
+    return float(bound)

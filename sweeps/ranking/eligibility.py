@@ -18,6 +18,10 @@ from scipy.special import stdtrit
 FloatArray = npt.NDArray[np.float64]
 
 STATES = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
+CONTROL = "scratch:"
+"""How a checkpoint's name begins of which the architecture alone is taken."""
+CONTROL_REASON = "a control with random weights: compared with the others, not ranked among them"
+
 _CONFIDENCE = 0.95
 _NORMAL_FREEDOM = 1e9
 
@@ -65,7 +69,9 @@ def judge(
     """Split the models into those to rank and the others.
 
     Args:
-        models: one row per model: ``model_id``, ``state``, ``reason``.
+        models: one row per model: ``model_id``, ``settings``, ``state``, ``reason``. Controls,
+            which begin from a checkpoint's architecture alone, are compared and not ranked, unless
+            there is nothing else.
         replicates: one row per finished training: ``model_id``, ``metric``, ``metric_start``,
             ``metric_error`` and the ``components``.
         metric: what the metric is.
@@ -86,13 +92,16 @@ def judge(
     judged = {name: columns[name] for name in (*components, "metric")}
     finite = np.all([np.isfinite(column) for column in judged.values()], axis=0)
     ordered = models.sort_values("model_id")
-    rows = (ordered[name].tolist() for name in ("model_id", "state", "reason"))
-    for model_id, state, why in zip(*rows, strict=True):
+    rows = (ordered[name].tolist() for name in ("model_id", "state", "reason", "settings"))
+    alone = all(map(is_control, models["settings"]))
+    for model_id, state, why, settings in zip(*rows, strict=True):
         own = places.get(model_id, np.zeros(0, np.intp))
         reason = _unfinished(state, why, len(own), replicates_expected)
         if not reason and not finite[own].all():
             reason = _not_finite({name: column[own] for name, column in judged.items()})
         reason = reason or _not_learned(learned[model_id], metric)
+        if not reason and is_control(settings) and not alone:
+            reason = f"{CONTROL_REASON}; {metric.name} {learned[model_id].reached:.4g}"
         if reason:
             reasons[model_id] = reason
         else:
@@ -116,6 +125,11 @@ class _Learned(NamedTuple):
     reached: float
     bound: float
     start: float
+
+
+def is_control(settings: Mapping[str, object]) -> bool:
+    """Whether a model of these settings begins from random weights in a checkpoint's place."""
+    return str(settings.get("checkpoint", "")).startswith(CONTROL)
 
 
 def confidence_bound(values: FloatArray, errors: FloatArray, sign: float) -> FloatArray:

@@ -24,6 +24,7 @@ def tables(**cases):
                 "model_id": model_id,
                 "state": case.get("state", "COMPLETE"),
                 "reason": case.get("reason", ""),
+                "settings": {"hidden": 8},
             }
         )
         rows += [
