@@ -92,7 +92,9 @@ def _key(task: TaskSpec, architecture: str, settings: Mapping[str, Scalar]) -> s
     if source is None and not get_task(task).content:
         return None
     how = {} if source is None else source.preparation(settings)
-    return json.dumps({"task": task, "by": architecture if how else "", "settings": how})
+    told = {"task": task, "by": architecture if how else "", "settings": how}
+    # A candidate that was sent as JSON has its keys in another order.
+    return json.dumps(told, sort_keys=True)
 
 
 def _prepared(spec: TaskSpec, architecture: str, settings: Mapping[str, Scalar]) -> Prepared:
