@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from search_spaces.dimensions import Dimension, Scalar
@@ -29,6 +30,12 @@ class Source(Protocol):
     def identity(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """The settings with what is named in them told by its content: a hash for a checkpoint's
         files, wherever they lie. Raises SpaceError where they are not found.
+        """
+
+    def files(self, given: Mapping[str, Dimension], where: str) -> dict[str, list[Path]]:
+        """The files that these settings name, by their name in them: none for one named by an
+        absolute path or in a package, which isn't looked at. Raises SpaceError for one that isn't
+        there.
         """
 
     def problems(self, task: Task, given: Mapping[str, Dimension], where: str) -> list[str]:

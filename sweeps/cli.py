@@ -25,6 +25,7 @@ from sweeps.cli_score import score
 from sweeps.exit_codes import FAILED, INTERRUPTED, NOT_FOUND, STOPPED, UNREACHABLE, USAGE
 
 if TYPE_CHECKING:
+    from search_spaces import Space
     from sweeps.handle import Sweep
 
 a_workers = click.option(
@@ -200,8 +201,7 @@ def validate(config: Path, workers: int | None, as_json: bool) -> None:
         answer(json.dumps({"config": settings.resolved(), "estimate": costs.to_json()}))
         return
     answer(f"{config} is valid: task {settings.task_name}, {settings.trials} trials")
-    for row in settings.space.describe():
-        answer(f"  {row.name:24} {row.values:40} {row.when}")
+    _show_space(settings.space)
     if settings.warm_start:
         taken = f"{len(earlier.points)} trials and {len(earlier.trainings)} trainings"
         answer(f"taken over from earlier sweeps: {taken}")
@@ -221,7 +221,8 @@ def list_(what: str, as_json: bool) -> None:
         answer(json.dumps(rows))
         return
     for row in rows:
-        answer("  ".join("?" if value is None else str(value) for value in row.values()))
+        shown = ("?" if value is None else str(value) for value in row.values() if value != "")
+        answer("  ".join(shown))
 
 
 @contextlib.contextmanager
@@ -338,6 +339,22 @@ def review(
 
     signal.signal(signal.SIGTERM, stopped)
     serve(folder, ready, host=host, port=port, token_file=token_file, certificate=tls)
+
+
+def _show_space(space: Space) -> None:
+    """Its parameters as a table, in which long lists of values are folded."""
+    import textwrap
+
+    rows = [
+        (row, textwrap.wrap(row.values or "–", 40, break_long_words=False, break_on_hyphens=False))
+        for row in space.describe()
+    ]
+    names = max(len(row.name) for row, _ in rows)
+    values = max(len(line) for _, lines in rows for line in lines)
+    for row, (first, *others) in rows:
+        answer(f"  {row.name:{names}}  {first:{values}}  {row.when}")
+        for line in others:
+            answer(f"  {'':{names}}  {line}")
 
 
 def _sweep(make: Callable[[], Sweep], as_json: bool) -> None:

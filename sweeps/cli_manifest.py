@@ -103,15 +103,17 @@ def write_manifest(
 ) -> None:
     """Write a job's manifest to ``file``, and answer its id; to stdout alone where that is ``-``.
 
-    Raises ConfigError and JobError, and OSError where it can't be written.
+    Raises ConfigError, SpaceError and JobError, and OSError where it can't be written.
     """
     from sweeps.api import resolve
+    from sweeps.jobs.named import named_files
     from sweeps.jobs.submit import new_id
     from trace_core.durable import write_atomically
 
     if not storage:
         raise click.UsageError("a manifest needs --storage URI, or TRACERANK_STORAGE")
     settings, _ = resolve(config, trials=trials, seed=seed)
+    named_files(settings).tell_image(lambda text: click.echo(text, err=True))
     if workers is not None:
         settings = settings.model_copy(update={"workers": workers})
     chosen = job_id or new_id(settings.name)

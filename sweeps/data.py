@@ -106,6 +106,7 @@ def _key(task: TaskSpec, architecture: str, settings: Mapping[str, Scalar]) -> s
     if source is None and not get_task(task).content:
         return None
     how = {} if source is None else source.preparation(source.canonical(settings))
+    # A candidate that was sent as JSON has its keys in another order.
     told = {"task": task, "by": architecture if how else "", "settings": how}
     return json.dumps(told, sort_keys=True)
 

@@ -4,16 +4,21 @@ list``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from search_spaces import (
     INITIALISATIONS,
+    Setting,
     architecture_names,
     get_architecture,
     get_task,
+    task_kinds,
     task_names,
 )
+
+_READ = "texts, images or numbers, by what the checkpoint reads"
 
 
 def listing(what: str, runs: Path) -> list[dict[str, Any]]:
@@ -28,15 +33,30 @@ def _spaces() -> list[dict[str, Any]]:
     for name in architecture_names():
         architecture = get_architecture(name)
         fits = [task for task in task_names() if architecture.fits(get_task(task).shape) is None]
-        settings = ", ".join(
-            f"{key}={value.default}" for key, value in architecture.settings.items()
-        )
         rows.append(
-            {"kind": "architecture", "name": name, "settings": settings, "tasks": ", ".join(fits)}
+            {
+                "kind": "architecture",
+                "name": name,
+                "settings": _settings(architecture.settings),
+                "tasks": ", ".join(fits) if architecture.source is None else _READ,
+                "description": architecture.description,
+            }
         )
     return rows + [
         {"kind": "init", "name": name, "settings": "", "tasks": ""} for name in INITIALISATIONS
     ]
+
+
+def _settings(settings: Mapping[str, Setting]) -> str:
+    """Each with its default; those without one have to be given."""
+    return ", ".join(
+        f"{name} (required)" if each.required else f"{name}={_plain(each.default)}"
+        for name, each in settings.items()
+    )
+
+
+def _plain(value: object) -> str:
+    return str(value) if value != "" else "''"
 
 
 def _tasks() -> list[dict[str, Any]]:
@@ -47,9 +67,20 @@ def _tasks() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "kind": task.kind,
-                "input": "×".join(map(str, task.shape.input_shape)),
+                "input": "×".join(map(str, task.shape.input_shape)) or "texts",
                 "outputs": task.shape.outputs,
                 "metric": f"{task.metric.name} ({task.metric.direction})",
+                "description": task.description,
+            }
+        )
+    for kind in task_kinds():
+        rows.append(
+            {
+                "name": f"{{{kind.name}: ...}}",
+                "kind": "files of yours",
+                "metric": f"{kind.metric.name} ({kind.metric.direction})",
+                "settings": _settings(kind.settings),
+                "description": kind.description,
             }
         )
     return rows

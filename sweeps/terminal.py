@@ -140,8 +140,11 @@ def show_ranking(console: Console, ranking: Ranking, top: int = 8) -> None:
         wide = console.width >= WIDE
         names = ["traceability", "stability", "explainability"] if wide else ["traceability"]
         table = Table(box=None, pad_edge=False, show_edge=False)
-        for name in ("rank", "model", "", "init"):
-            table.add_column(name, no_wrap=True)
+        table.add_column("rank", no_wrap=True)
+        table.add_column("model", no_wrap=True)
+        # The one that may be long, as it names a checkpoint: it folds, and the others keep whole.
+        table.add_column("", overflow="fold")
+        table.add_column("init", no_wrap=True)
         for name in (*names, models[0]["metric_name"]):
             table.add_column(name, justify="right", no_wrap=True)
         if wide:

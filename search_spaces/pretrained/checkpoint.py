@@ -135,6 +135,15 @@ class Checkpoint:
                 return _shards(path, self.where) if name.endswith(".index.json") else [path]
         return []
 
+    def files(self) -> list[Path]:
+        """All files that it is read from; none of timm's."""
+        if self.form != "folder":
+            return self.weight_files()
+        index = [self.folder / name for name in WEIGHTS if name.endswith(".index.json")]
+        others = [self.folder / name for name in ("config.json", *_READING)]
+        kept = [path for path in (*others, *index) if path.is_file()]
+        return [*kept, *self.weight_files(), *self.tokenizer_files()]
+
     def tokenizer_files(self) -> list[Path]:
         """The files that a folder's tokenizer is read from."""
         return sorted(path for name in _TOKENIZER for path in self.folder.glob(name))
@@ -183,8 +192,7 @@ def find(name: str, where: str) -> Checkpoint:
     try:
         path = locate(file, where)
     except SpaceError as error:
-        on_hub = _HUB_NAME.fullmatch(plain) and not plain.endswith(STATE_SUFFIXES)
-        if not on_hub:
+        if is_path(plain):
             raise SpaceError(f"{error}; {RULE}") from None
         folder = from_hub(plain, where, weights=not scratch)
         return Checkpoint("folder", folder, scratch, where=where)
@@ -200,6 +208,19 @@ def find(name: str, where: str) -> Checkpoint:
     if path.suffix not in STATE_SUFFIXES:
         raise SpaceError(f"{where}: got {shown(name)}; {path} is another kind of file; {RULE}")
     return Checkpoint("state", path, scratch, builder=builder, where=where)
+
+
+def is_path(name: str) -> bool:
+    """Whether a checkpoint's name, without ``scratch:``, is that of a file or folder, not one of
+    timm or of the hub: those are looked for only where there is no such path.
+    """
+    if name.startswith(TIMM):
+        return False
+    try:
+        locate(name, "checkpoint")
+    except SpaceError:
+        return not _HUB_NAME.fullmatch(name) or name.endswith(STATE_SUFFIXES)
+    return True
 
 
 def read_json(path: Path, where: str) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_spaces.dimensions import Choice, Dimension, Scalar
 from search_spaces.errors import SpaceError, shown
+from search_spaces.files import PACKAGE
 from search_spaces.plugins import code_hash
-from search_spaces.pretrained.checkpoint import SCRATCH, Checkpoint, find
+from search_spaces.pretrained.checkpoint import SCRATCH, Checkpoint, find, is_path
 from search_spaces.pretrained.settings import SETTINGS, canonical
 
 if TYPE_CHECKING:
@@ -91,6 +94,18 @@ class Checkpoints:
             return task.data()
         read = pixels.read_pixels(checkpoint, settings, "pretrained")
         return task.data() if read is None else pixels.prepare(task, read)
+
+    def files(self, given: Mapping[str, Dimension], where: str) -> dict[str, list[Path]]:
+        """The files of each checkpoint that is named by its path. Raises SpaceError."""
+        found: dict[str, list[Path]] = {}
+        for value in _values(given["checkpoint"]):
+            name = str(value).removeprefix(SCRATCH)
+            if os.path.isabs(name) or name.startswith(PACKAGE):
+                found[name] = []
+            elif is_path(name):
+                files = find(str(value), f"{where}.checkpoint").files()
+                found[name] = list(dict.fromkeys([*found.get(name, []), *files]))
+        return found
 
     def problems(self, task: Task, given: Mapping[str, Dimension], where: str) -> list[str]:
         """Every checkpoint, with each builder, head and image size, at the greatest depth, length

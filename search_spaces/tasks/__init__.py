@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import SpaceError, shown, unknown
@@ -12,6 +13,7 @@ from search_spaces.tasks.digits import DIGITS
 from search_spaces.tasks.kinds import (
     TaskKind,
     adopt_task,
+    kind_files,
     kind_identity,
     kind_label,
     kind_metric,
@@ -99,6 +101,13 @@ def task_name(spec: str | Mapping[str, Any]) -> str:
     return spec if isinstance(spec, str) else kind_label(spec)
 
 
+def task_files(spec: str | Mapping[str, Any]) -> dict[str, list[Path]]:
+    """The files that a task names, by their name in it: none for one named by an absolute path
+    or in a package, which isn't looked at. Raises SpaceError for one that isn't there.
+    """
+    return {} if isinstance(spec, str) else kind_files(spec)
+
+
 def task_identity(spec: str | Mapping[str, Any], content: str = "") -> Any:
     """A task as it determines its models, as plain data: files by their content, wherever they lie.
 
@@ -121,6 +130,7 @@ __all__ = [
     "classification_splits",
     "get_task",
     "regression_splits",
+    "task_files",
     "task_identity",
     "task_kinds",
     "task_metric",

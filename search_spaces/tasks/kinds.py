@@ -10,7 +10,7 @@ from typing import Any
 
 from search_spaces.dimensions import Scalar
 from search_spaces.errors import SpaceError, listing, shown, unknown
-from search_spaces.files import locate
+from search_spaces.files import PACKAGE, locate
 from search_spaces.setting import Setting
 from search_spaces.tasks.image_classification import SETTINGS as IMAGES
 from search_spaces.tasks.image_classification import image_classification
@@ -105,6 +105,19 @@ def kind_spec(value: Mapping[Any, Any]) -> dict[str, dict[str, Scalar]]:
     if problems:
         raise SpaceError(*problems)
     return {name: settings}
+
+
+def kind_files(value: Mapping[Any, Any]) -> dict[str, list[Path]]:
+    """The files of ``{KIND: settings}``, as of `task_files`."""
+    ((name, settings),) = kind_spec(value).items()
+    source = next(iter(settings))
+    given = str(settings[source])
+    if PurePosixPath(given).is_absolute() or given.startswith(PACKAGE):
+        return {given: []}
+    path = locate(given, f"task.{name}.{source}")
+    if path.is_dir():
+        return {given: sorted(each for each in path.rglob("[!.]*") if each.is_file())}
+    return {given: [path]}
 
 
 _MADE: dict[tuple[str, Path], Task] = {}

@@ -41,6 +41,14 @@ class Contents:
     left_out: dict[str, int] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
 
+    def take(self, name: str, path: Path, exclude: Sequence[str] = ()) -> None:
+        """Have a file be sent that was left out, unless a pattern of ``exclude`` fits it."""
+        if _Patterns(exclude).fit(name):
+            return
+        self.left_out.pop(name, None)
+        self.skipped[:] = [other for other in self.skipped if other not in (name, *_above(name))]
+        self.files[name] = path
+
 
 def gather(
     folder: Path,
@@ -82,6 +90,12 @@ def gather(
         else:
             found.files[name] = path
     return found
+
+
+def _above(name: str) -> list[str]:
+    """The folders that a path is in."""
+    parts = name.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts))]
 
 
 class _Patterns:

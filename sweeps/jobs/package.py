@@ -11,7 +11,7 @@ import importlib.util
 import io
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +43,14 @@ def pack(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     note: Callable[[str], None] = lambda text: None,
+    named: Mapping[str, Sequence[Path]] = {},
 ) -> Package:
     """The package of a resolved configuration, and of the folders in which the user's own modules
-    are looked for. ``note`` is told what was left out of them.
+    are looked for, and of the files ``named`` by relative paths, whatever they end in. ``note`` is
+    told what was left out of them.
 
-    Raises JobError if it has more than MOST_BYTES, or a folder can't be read.
+    Raises JobError if it has more than MOST_BYTES, a folder can't be read, or a named file lies
+    in none of them.
     """
     ours = [_installed(name) for name in PACKAGES]
     members: dict[str, Path | bytes] = {CONFIGURATION: configuration.encode()}
@@ -55,6 +58,8 @@ def pack(
         for name, path in _own_files(package).items():
             members[f"{package.name}/{name}"] = path
     contents = [gather(folder, include, exclude, ours, note) for folder in _distinct(folders)]
+    for name, files in named.items():
+        _add(name, files, contents, exclude)
     places = _places(contents)
     for found, place in zip(contents, places, strict=True):
         if place.count("/") == 1:
@@ -91,6 +96,27 @@ def _own_files(package: Path) -> dict[str, Path]:
 
 def _distinct(folders: Sequence[str | Path]) -> list[Path]:
     return list({os.path.realpath(folder): Path(folder) for folder in folders}.values())
+
+
+def _add(
+    name: str, files: Sequence[Path], contents: Sequence[Contents], exclude: Sequence[str]
+) -> None:
+    """Have what is named be sent with each folder that it is in."""
+    for path in files:
+        # Not where a link leads: the name is what is looked for.
+        whole = os.path.abspath(path)
+        inside = [
+            (found, os.path.relpath(whole, os.path.abspath(found.folder))) for found in contents
+        ]
+        inside = [(found, within) for found, within in inside if not within.startswith("..")]
+        if not inside:
+            folders = some(str(found.folder) for found in contents)
+            raise JobError(
+                f"{name}: lies at {path}, in none of the folders that are sent ({folders}); put "
+                "it there, or name it by an absolute path under which every node has it"
+            )
+        for found, within in inside:
+            found.take(within, path, exclude)
 
 
 def _places(contents: Sequence[Contents]) -> list[str]:
@@ -143,7 +169,8 @@ def _check(members: dict[str, Path | bytes]) -> None:
     raise JobError(
         f"what the job needs is too large to be sent: {size(total)}, and a cluster takes "
         f"{size(MOST_BYTES)}. The largest:{lines}\nLeave out what it doesn't need with --exclude "
-        "PATTERN, and have data where the cluster reads it (a shared folder, an object store)"
+        "PATTERN. Put data and checkpoints where all nodes can read them (a shared folder) and "
+        "name them by absolute paths, or a checkpoint by its name on the Hugging Face hub"
     )
 
 

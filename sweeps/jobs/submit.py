@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sweeps.jobs.client import Cluster, check_versions
 from sweeps.jobs.errors import JobError, JobNotFoundError, size
 from sweeps.jobs.job import SUCCEEDED, Job, checked_id, entrypoint, metadata, submission_id
+from sweeps.jobs.named import named_files
 from sweeps.jobs.package import CONFIGURATION, Package, pack
 from sweeps.jobs.store import StorageError, Store, checked_uri
 
@@ -56,7 +57,8 @@ def submit(
     asked for. ``usual_storage`` is where it is kept if neither ``storage`` nor an earlier attempt
     says so. ``note`` is told what people should know on the way.
 
-    Raises ConfigError, JobError for arguments that can't be, UnreachableError and RefusedError.
+    Raises ConfigError, SpaceError for a file that isn't there, JobError for arguments that can't
+    be, UnreachableError and RefusedError.
     """
     from sweeps.api import resolve
 
@@ -65,6 +67,8 @@ def submit(
     place = storage and _checked_storage(storage, cluster, note)
     if settings.warm_start:
         note("warm_start: its run directories must be where the cluster finds them by that path")
+    named = named_files(settings)
+    named.tell_nodes(note)
     check_versions(cluster, note)
     sending = _Sending(cluster, settings, workers)
     package: Package | None = None
@@ -84,7 +88,7 @@ def submit(
                 "a URI (s3://bucket/folder) with --storage, or in TRACERANK_STORAGE"
             )
         if package is None:
-            package = pack(settings.dump(), folders, include, exclude, note)
+            package = pack(settings.dump(), folders, include, exclude, note, named.relative)
             note(f"{chosen}: {_upload(cluster, package)}")
         attempt = 1 if earlier is None else earlier.attempt + 1
         if sending.send(chosen, attempt, place, package):

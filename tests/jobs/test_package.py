@@ -11,10 +11,14 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import yaml
 
+from search_spaces import SpaceError
+from sweeps.config import load_config
 from sweeps.jobs import contents
 from sweeps.jobs.contents import gather
 from sweeps.jobs.errors import JobError
+from sweeps.jobs.named import Named, named_files
 from sweeps.jobs.package import PACKAGES, Package, pack
 
 ROOT = Path(__file__).parents[2]
@@ -217,3 +221,86 @@ def test_a_folder_of_too_many_files_is_refused(
     make(tmp_path, "d.py")
     with pytest.raises(JobError, match="more than 3 files"):
         gather(tmp_path)
+
+
+def named_by(folder: Path, checkpoints: list[str], file: str = "data/reviews.csv") -> Named:
+    given = {
+        "name": "named",
+        "task": {"text_classification": {"file": file}},
+        "budget": {"epochs": 3, "batch_size": 8},
+        "space": {"architecture": {"pretrained": {"checkpoint": checkpoints}}},
+    }
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(given))
+    return named_files(load_config(folder / "sweep.yaml"))
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with data, checkpoints, and other files of their kinds; it is the current one."""
+    make(
+        tmp_path,
+        *("work/data/reviews.csv", "work/data/others.csv", "work/models.py"),
+        *("work/tiny/model.safetensors", "work/tiny/tokenizer.json", "work/tiny/optimizer.pt"),
+        *("work/.kept/net.pt", "work/other.pt", "elsewhere/big.csv"),
+    )
+    work = tmp_path / "work"
+    (work / "tiny" / "config.json").write_text('{"vocab_size": 40}')
+    (work / "linked.csv").symlink_to(tmp_path / "elsewhere" / "big.csv")
+    monkeypatch.chdir(work)
+    return work
+
+
+def test_what_the_configuration_names_is_sent(work: Path) -> None:
+    checkpoints = ["tiny", "scratch:tiny", "./.kept/net.pt", "pkg:absent/model", "timm:resnet18"]
+    found = named_by(work, [*checkpoints, "someone/on-the-hub", "/models/large"])
+    assert found.absolute == ("/models/large",)
+    told: list[str] = []
+    sent = names(pack("", [work], note=told.append, named=found.relative))
+    assert sent == {
+        *("user/0/data/reviews.csv", "user/0/models.py", "user/0/sweep.yaml"),
+        *("user/0/tiny/config.json", "user/0/tiny/model.safetensors"),
+        *("user/0/tiny/tokenizer.json", "user/0/.kept/net.pt"),
+    }
+    (left, skipped) = told
+    assert "others.csv" in left
+    assert "reviews.csv" not in left
+    assert "linked.csv" in skipped
+    found.tell_nodes(told.append)
+    assert "every node of the cluster must have it: /models/large" in told[-1]
+    found.tell_image(told.append)
+    assert "by that path: /models/large" in told[-2]
+    assert "PYTHONPATH: data/reviews.csv, tiny, ./.kept/net.pt" in told[-1]
+
+
+def test_a_link_that_is_named_brings_what_it_leads_to(work: Path) -> None:
+    package = pack("", [work], named=named_by(work, ["scratch:tiny"], "linked.csv").relative)
+    assert "user/0/linked.csv" in names(package)
+    assert "user/0/tiny/model.safetensors" not in names(package)
+
+
+def test_who_leaves_out_what_is_named_is_obeyed(work: Path) -> None:
+    found = named_by(work, ["tiny"])
+    assert "user/0/data/reviews.csv" not in names(
+        pack("", [work], exclude=["data"], named=found.relative)
+    )
+
+
+def test_what_is_named_outside_of_what_is_sent_is_refused(work: Path) -> None:
+    found = named_by(work, ["tiny"], "../elsewhere/big.csv")
+    with pytest.raises(JobError, match=r"\.\./elsewhere/big\.csv: lies at .*by an absolute path"):
+        pack("", [work], named=found.relative)
+    with pytest.raises(SpaceError, match=r"task\.text_classification\.file: no file .*nowhere"):
+        named_by(work, ["tiny"], "nowhere.csv")
+
+
+def test_too_large_a_checkpoint_is_told_where_to_be(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(work, "tiny/model.safetensors", data=b"x" * 3_000_000)
+    monkeypatch.setattr("sweeps.jobs.package.MOST_BYTES", 2_000_000)
+    with pytest.raises(JobError) as caught:
+        pack("", [work], named=named_by(work, ["tiny"]).relative)
+    text = str(caught.value)
+    assert f"2.9 MiB  {work}/tiny/model.safetensors" in text
+    assert "where all nodes can read them" in text
+    assert "Hugging Face hub" in text

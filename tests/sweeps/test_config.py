@@ -606,6 +606,12 @@ def test_every_key_of_a_section_is_documented_with_its_default(section: str) -> 
             assert f"`{default}`" in row
 
 
+@pytest.mark.parametrize("key", config_sections.Budget.model_fields)
+def test_both_kinds_of_budget_are_documented(key: str) -> None:
+    rule = (config_sections.Budget.model_fields[key].json_schema_extra or {})["rule"]  # type: ignore[index]
+    assert str(rule) in documented(f"budget.{key}")
+
+
 @pytest.mark.parametrize("name", COMMON)
 def test_every_common_parameter_is_documented_with_its_rule(name: str) -> None:
     setting, row = COMMON[name], documented(f"space.{name}")
@@ -633,6 +639,7 @@ def test_every_choice_is_documented() -> None:
         *config_module.OBJECTIVES,
         *config_sections.ALPHA_SCHEMES,
         *config_sections.SAMPLERS,
+        *config_module.DTYPES,
     ]
     assert not [choice for choice in choices if f"`{choice}`" not in REFERENCE]
 

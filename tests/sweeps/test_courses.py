@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_checkpoints
 import torch
 from inprocess import make, small
+from ray import cloudpickle
 from test_training import figures, one
 
 import sweeps
-from search_spaces import Part, get_task
+from search_spaces import Part, SpaceError, get_task
+from search_spaces.tasks import kinds
 from sweeps import data, records
-from sweeps.candidate import Training
+from sweeps.candidate import Candidate, Training
 from sweeps.config import ConfigError, SweepConfig
 from sweeps.course import Course
 from sweeps.run_directory import RunDirectory
 from sweeps.training import TrainingRun
+from sweeps.worker import Worker
 
 BATCHES = 9
 """Of 128 examples in an epoch of digits."""
@@ -253,7 +257,7 @@ def test_shared_data_is_taken_in_place_of_the_task_s_own() -> None:
     candidate = of_pictures().candidate
     own = data.prepared_for(candidate)
     (key,) = data.prepare_all(config_of_pictures())
-    other = data.Prepared(own.splits, 0.125)
+    other = data.Prepared(own.task, own.splits, 0.125)
     data.share({key: other})
     assert data.prepared_for(candidate) is other
     assert Course(candidate).baseline == 0.125
@@ -271,6 +275,38 @@ def test_data_of_no_file_is_not_shared() -> None:
 
 
 @pytest.mark.slow
+def test_a_worker_needs_no_file_of_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node may have none: what it is given tells the content, and with it the ids."""
+    file = tmp_path / "reviews.csv"
+    rows = [f"{index} {word} film,{word}" for index, word in enumerate(["good", "bad"] * 30)]
+    file.write_text("\n".join(["text,label", *rows]) + "\n")
+    checkpoint = tiny_checkpoints.bert(tmp_path / "tiny")
+    config = SweepConfig.from_dict(
+        small(
+            task={"text_classification": {"file": str(file)}},
+            budget={"epochs": 2, "batch_size": 8},
+            space={"architecture": {"pretrained": {"checkpoint": str(checkpoint)}}},
+        )
+    )
+    drawn = config.space.draw(lambda name, dimension: dimension.at(0))
+    training = Training(Candidate.from_parameters(config, drawn)[0], 0)
+    sent = cloudpickle.dumps((training.to_json(), training.training_id, data.prepare_all(config)))
+    file.unlink()
+    monkeypatch.setattr(kinds, "_MADE", {})
+    monkeypatch.setattr(kinds, "_ADOPTED", {})
+    text, training_id, prepared = cloudpickle.loads(sent)
+    worker = Worker(tmp_path / "run", text, training_id, 0, "a")
+    with pytest.raises(SpaceError, match="no file or folder"):
+        Training.from_json(text).candidate.identity()
+    data.share(prepared)
+    assert worker.advance(1e9)
+    record = records.load(RunDirectory(tmp_path / "run"), training_id)
+    assert record is not None
+    assert (record.state, record.model_id) == ("COMPLETE", training.candidate.model_id)
+
+
 def test_workers_share_the_data_through_the_object_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,12 +316,9 @@ def test_workers_share_the_data_through_the_object_store(
     config = config_of_pictures(replicates_together=False)
     done = sweeps.run(config, out=tmp_path / "run", workers=2, progress=False)
     assert (done.trials["state"] == "COMPLETE").all(), done.trials["reason"].tolist()
-    assert set(read_by.read_text().split()) <= {str(os.getpid())}, "a worker read it for itself"
-    workers = RunDirectory(tmp_path / "run")
-    for path in workers.traces.glob("*.json"):
-        candidate = of_pictures().candidate
-        record = records.load(workers, path.stem)
-        assert record is not None
-        trial = done.trials.set_index("trial").loc[record.trial]
-        assert record.baseline == get_task(candidate.task).baseline()
-        assert trial["model_id"] == record.model_id
+    readers = read_by.read_text().split() if read_by.exists() else []
+    assert set(readers) <= {str(os.getpid())}, "a worker read it for itself"
+    baseline = data.prepared_for(of_pictures().candidate).baseline
+    stored = [path.stem for path in (tmp_path / "run" / "traces").glob("*.json")]
+    ended = [records.load(RunDirectory(tmp_path / "run"), name) for name in stored]
+    assert {record.baseline for record in ended if record is not None} == {baseline}
