@@ -253,7 +253,7 @@ def test_shared_data_is_taken_in_place_of_the_task_s_own() -> None:
     candidate = of_pictures().candidate
     own = data.prepared_for(candidate)
     (key,) = data.prepare_all(config_of_pictures())
-    other = data.Prepared(own.splits, 0.125)
+    other = data.Prepared(own.task, own.splits, 0.125)
     data.share({key: other})
     assert data.prepared_for(candidate) is other
     assert Course(candidate).baseline == 0.125
