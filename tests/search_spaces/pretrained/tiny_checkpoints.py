@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from search_spaces import Scalar, Splits, TaskShape, get_architecture
-from search_spaces.pretrained.quiet import quiet
+from search_spaces.pretrained.packages import quiet
 from search_spaces.tasks.task import ClassificationTask, Metric, Part, RegressionTask, Task
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
