@@ -7,10 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from search_spaces.pretrained.checkpoint import SCRATCH
 from sweeps.ranking.eligibility import MetricInfo, confidence_bound
-
-CONTROL = "scratch:"
-"""How a checkpoint's name begins of which the architecture alone is taken."""
 
 
 def about_checkpoints(
@@ -33,7 +31,7 @@ def about_checkpoints(
         return []
     return [
         *_about_controls(told, trainings, metric),
-        *_about_parts(told, trainings[trainings["model_id"].isin(ranked)]),
+        *_about_tuning(told, trainings[trainings["model_id"].isin(ranked)]),
     ]
 
 
@@ -63,11 +61,11 @@ def _about_controls(
     ]
 
 
-def _about_parts(settings: dict[str, dict[str, object]], ranked: pd.DataFrame) -> list[str]:
+def _about_tuning(settings: dict[str, dict[str, object]], ranked: pd.DataFrame) -> list[str]:
     if "trained" not in ranked:
         return []
-    parts = ranked["model_id"].map(lambda name: settings[name].get("tune", "full"))
-    counts = ranked.groupby(parts)["trained"].agg(["min", "max"])
+    tuned = ranked["model_id"].map(lambda name: settings[name].get("tune", "full"))
+    counts = ranked.groupby(tuned)["trained"].agg(["min", "max"])
     if len(counts) < 2:
         return []
     each = ", ".join(
@@ -82,7 +80,7 @@ def _about_parts(settings: dict[str, dict[str, object]], ranked: pd.DataFrame) -
 
 
 def _is_control(settings: dict[str, object]) -> bool:
-    return str(settings["checkpoint"]).startswith(CONTROL)
+    return str(settings["checkpoint"]).startswith(SCRATCH)
 
 
 def _bound(trainings: pd.DataFrame, model: str, sign: float) -> float:
