@@ -35,6 +35,14 @@ def shown(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def first_line(error: BaseException) -> str:
+    """What another package's error says, for a message of our own: its first line, cut at 200
+    characters; the name of its class where it says nothing.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 def listing(names: Iterable[object]) -> str:
     """Names for a message, separated by commas."""
     return ", ".join(str(name) for name in names)

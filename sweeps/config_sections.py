@@ -110,11 +110,6 @@ class Budget(Section):
             )
         return self
 
-    @property
-    def rounds(self) -> int:
-        """How many evaluations a training has: one for each epoch, or as many as are told."""
-        return self.epochs or self.evaluations or 0
-
 
 class SamplerSettings(Section):
     """What chooses the models to try, its seed, and how many nsga2 breeds from."""

@@ -204,6 +204,7 @@ def _model_table(trials: list[StudyTrial]) -> pd.DataFrame:
             "weight_decay": candidate.weight_decay,
             "batch_size": candidate.batch_size,
             "epochs": candidate.epochs,
+            "steps": candidate.steps,
             "state": trial.state,
             "reason": trial.details.get("reason", ""),
             "trainings": trial.details.get("trainings", []),

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from search_spaces.dimensions import Scalar
-from search_spaces.errors import SpaceError, shown
+from search_spaces.errors import SpaceError, first_line, shown
 from search_spaces.pretrained import lora, state_models, timm_models, transformers_models
 from search_spaces.pretrained.blocks import Blocks, find_blocks
 from search_spaces.pretrained.checkpoint import Checkpoint, find, read_json
@@ -32,9 +32,9 @@ _POOLING = {
 
 def build(shape: TaskShape, settings: Mapping[str, Scalar]) -> FineTuned:
     """The model, in training mode. Draws from PyTorch's global generator. Raises SpaceError."""
-    model = assemble(shape, settings, "pretrained")
-    tune(model, settings, "pretrained")
-    freeze_unused(model)
+    model = _assemble(shape, settings, "pretrained")
+    _tune(model, settings, "pretrained")
+    _freeze_unused(model)
     return model.train()
 
 
@@ -44,16 +44,16 @@ def check(shape: TaskShape, settings: Mapping[str, Scalar], where: str) -> None:
     Models of transformers are made without values, others with.
     """
     with torch.random.fork_rng(devices=[]):
-        model = assemble(shape, settings, where, check=True)
-        check_tuning(model, settings, where)
+        model = _assemble(shape, settings, where, check=True)
+        _check_tuning(model, settings, where)
 
 
-def assemble(
+def _assemble(
     shape: TaskShape, settings: Mapping[str, Scalar], where: str, *, check: bool = False
 ) -> FineTuned:
     """The model with all of it trainable. To ``check`` it, values may be left out."""
     checkpoint = find(str(settings["checkpoint"]), f"{where}.checkpoint")
-    reason = unreadable(checkpoint, shape)
+    reason = _unreadable(checkpoint, shape)
     if reason is not None:
         raise SpaceError(f"{where}.checkpoint: got {shown(settings['checkpoint'])}, which {reason}")
     if checkpoint.form != "folder":
@@ -66,7 +66,7 @@ def assemble(
     return model
 
 
-def unreadable(checkpoint: Checkpoint, shape: TaskShape) -> str | None:
+def _unreadable(checkpoint: Checkpoint, shape: TaskShape) -> str | None:
     """Why the checkpoint's model can't read the task's examples, by their kind alone."""
     reads = checkpoint.reads
     if (reads == "text") == (shape.layout == "text") and (
@@ -78,9 +78,9 @@ def unreadable(checkpoint: Checkpoint, shape: TaskShape) -> str | None:
     return f"reads {what}, and the task has {has}"
 
 
-def tune(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
+def _tune(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
     """Freeze what isn't trained, add adapters, and set the rest of what tunes a model."""
-    check_tuning(model, settings, where)
+    _check_tuning(model, settings, where)
     depth, decay = settings["frozen_depth"], settings["layer_decay"]
     rank, momentum = settings["lora_rank"], settings["norm_momentum"]
     assert isinstance(depth, int)
@@ -104,7 +104,7 @@ def tune(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
             module.momentum = momentum
 
 
-def freeze_unused(model: FineTuned) -> None:
+def _freeze_unused(model: FineTuned) -> None:
     """Freeze what is outside the blocks and no output depends on, such as the stand-in for masked
     tokens. Parts of a block may be used by some inputs only, and stay.
     """
@@ -124,7 +124,7 @@ def freeze_unused(model: FineTuned) -> None:
             parameter.requires_grad_(False)
 
 
-def check_tuning(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
+def _check_tuning(model: FineTuned, settings: Mapping[str, Scalar], where: str) -> None:
     """Raises SpaceError for settings of `tune` that the model doesn't allow."""
     depth, blocks = settings["frozen_depth"], model.blocks
     assert isinstance(depth, int)
@@ -258,7 +258,7 @@ def _plain(
     if pixels is not None:
         side = pixels.side(shape)
         inputs = torch.zeros(2, pixels.channels, side, side)
-    width = _width(FineTuned(backbone, None, Blocks(None, ())), inputs, where)
+    width = _width(backbone, inputs, where)
     if read is not None and width != read:
         raise SpaceError(
             f"{where}.head: got {shown(named)}; without it the model gives {width} features, and "
@@ -269,7 +269,7 @@ def _plain(
     return model
 
 
-def _width(model: FineTuned, inputs: torch.Tensor, where: str) -> int:
+def _width(model: nn.Module, inputs: torch.Tensor, where: str) -> int:
     """How many features a model without its head gives of each input, which it is made to read."""
     shape = tuple(inputs.shape[1:])
     try:
@@ -277,10 +277,9 @@ def _width(model: FineTuned, inputs: torch.Tensor, where: str) -> int:
             found = model.eval()(inputs)
     except Exception as error:
         # The model's own code may raise anything.
-        told = next(iter(str(error).splitlines()), "")
         raise SpaceError(
             f"{where}.checkpoint: its model can't read inputs of shape {shape}: "
-            f"{type(error).__name__}: {told[:200]}"
+            f"{type(error).__name__}: {first_line(error)}"
         ) from None
     if not isinstance(found, torch.Tensor) or found.dim() != 2:
         got = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__

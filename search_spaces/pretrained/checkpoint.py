@@ -12,20 +12,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from search_spaces.dimensions import Scalar
-from search_spaces.errors import SpaceError, listing, shown
+from search_spaces.errors import SpaceError, first_few, listing, shown
 from search_spaces.files import content_hash, locate
 from search_spaces.plugins import is_import_path
 from search_spaces.pretrained.hub import from_hub
 
 SCRATCH = "scratch:"
+"""What the name begins with of a checkpoint of which the architecture alone is taken."""
 TIMM = "timm:"
+PLACE = "pretrained.checkpoint"
+"""The key path for messages where the configuration's is not at hand."""
 STATE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 RULE = (
     "must be a folder with config.json, a name on the Hugging Face hub, timm:NAME, a state dict's "
     f"file ({listing(STATE_SUFFIXES)}) with builder or @ and its own, or scratch: and one of these"
 )
 
-WEIGHTS = (
+_WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -77,7 +80,7 @@ class Checkpoint:
     scratch: bool
     timm: str = ""
     builder: str = ""
-    where: str = field(default="pretrained.checkpoint", compare=False, kw_only=True)
+    where: str = field(default=PLACE, compare=False, kw_only=True)
 
     def builder_of(self, settings: Mapping[str, Scalar]) -> str:
         """The import path of what builds a state dict's model: its own, else the setting's."""
@@ -129,7 +132,7 @@ class Checkpoint:
         if self.form == "state":
             assert self.path is not None
             return [self.path]
-        for name in WEIGHTS:
+        for name in _WEIGHTS:
             path = self.folder / name
             if path.is_file():
                 return _shards(path, self.where) if name.endswith(".index.json") else [path]
@@ -139,7 +142,7 @@ class Checkpoint:
         """All files that it is read from; none of timm's."""
         if self.form != "folder":
             return self.weight_files()
-        index = [self.folder / name for name in WEIGHTS if name.endswith(".index.json")]
+        index = [self.folder / name for name in _WEIGHTS if name.endswith(".index.json")]
         others = [self.folder / name for name in ("config.json", *_READING)]
         kept = [path for path in (*others, *index) if path.is_file()]
         return [*kept, *self.weight_files(), *self.tokenizer_files()]
@@ -165,7 +168,8 @@ class Checkpoint:
         if self.form == "timm":
             from search_spaces.pretrained.timm_models import weights_hash
 
-            return f"{prefix}{TIMM}{self.timm}" + ("" if prefix else weights_hash(self.timm))
+            tensors = "" if self.scratch else weights_hash(self.timm, self.where)
+            return f"{prefix}{TIMM}{self.timm}{tensors}"
         if self.form == "state":
             return prefix or _hash(self.weight_files())
         files = [*self.weight_files(), *self.tokenizer_files()]
@@ -178,7 +182,7 @@ class Checkpoint:
         return _hash(self.tokenizer_files())
 
 
-def find(name: str, where: str) -> Checkpoint:
+def find(name: str, where: str = PLACE) -> Checkpoint:
     """The checkpoint of that name. ``where`` is the key path for messages. Raises SpaceError."""
     scratch = name.startswith(SCRATCH)
     plain = name.removeprefix(SCRATCH)
@@ -251,7 +255,7 @@ def _shards(index: Path, where: str) -> list[Path]:
     missing = [name for name in files if not (index.parent / name).is_file()]
     if missing:
         raise SpaceError(
-            f"{where}: {index} names {listing(missing[:3])}, which {index.parent} hasn't"
+            f"{where}: {index} names {first_few(missing, 3)}, which {index.parent} hasn't"
         )
     return [index.parent / name for name in files]
 

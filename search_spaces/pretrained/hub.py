@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from search_spaces.errors import SpaceError, shown
+from search_spaces.errors import SpaceError, first_line, shown
 
 _READ = ["*.json", "*.txt", "*.model"]
 
@@ -17,7 +17,7 @@ def from_hub(name: str, where: str, *, weights: bool) -> Path:
     Downloads it if it isn't there: config, tokenizer and, with ``weights``, those (safetensors if
     the model has them). Raises SpaceError where neither is possible.
     """
-    from search_spaces.pretrained.quiet import needed, quiet
+    from search_spaces.pretrained.packages import needed, quiet
 
     with needed("huggingface_hub"):
         from huggingface_hub import snapshot_download
@@ -44,10 +44,9 @@ def from_hub(name: str, where: str, *, weights: bool) -> Path:
             if not complete(folder):
                 folder = snapshot(["pytorch_model*.bin"], False)
     except Exception as error:
-        told = next(iter(str(error).strip().splitlines()), "")
         raise SpaceError(
             f"{where}: got {shown(name)}; no such folder here, it isn't in Hugging Face's cache, "
-            f"and the hub doesn't give it: {type(error).__name__}: {told}"
+            f"and the hub doesn't give it: {type(error).__name__}: {first_line(error)}"
         ) from None
     if not complete(folder):
         raise SpaceError(

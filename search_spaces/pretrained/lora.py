@@ -8,7 +8,7 @@ from torch import nn
 
 from search_spaces.errors import SpaceError
 from search_spaces.pretrained.blocks import Blocks
-from search_spaces.pretrained.quiet import needed, quiet
+from search_spaces.pretrained.packages import needed, quiet
 
 
 def adaptable(model: nn.Module, blocks: Blocks, frozen_depth: int) -> list[str]:

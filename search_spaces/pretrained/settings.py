@@ -66,7 +66,7 @@ def canonical(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
     Raises SpaceError where the checkpoint isn't found.
     """
-    checkpoint = find(str(settings["checkpoint"]), "pretrained.checkpoint")
+    checkpoint = find(str(settings["checkpoint"]))
     idle: dict[str, Scalar] = {}
     if settings["tune"] != "lora":
         idle["lora_rank"] = 0

@@ -12,13 +12,12 @@ from search_spaces.dimensions import Choice, Dimension, Scalar
 from search_spaces.errors import SpaceError, shown
 from search_spaces.files import PACKAGE
 from search_spaces.plugins import code_hash
-from search_spaces.pretrained.checkpoint import SCRATCH, Checkpoint, find, is_path
+from search_spaces.pretrained.checkpoint import PLACE, SCRATCH, Checkpoint, find, is_path
 from search_spaces.pretrained.settings import SETTINGS, canonical
 
 if TYPE_CHECKING:
     from search_spaces.tasks.task import Splits, Task
 
-_PLACE = "pretrained.checkpoint"
 VERSION = 1
 """Of how data is prepared."""
 
@@ -54,7 +53,7 @@ class Checkpoints:
     def identity(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """The settings with checkpoint and builder told by their content. Raises SpaceError."""
         told = dict(settings)
-        checkpoint = find(str(settings["checkpoint"]), _PLACE)
+        checkpoint = find(str(settings["checkpoint"]))
         told["checkpoint"] = checkpoint.content()
         if checkpoint.form == "state":
             told["builder"] = _with_code(checkpoint.builder_of(settings))
@@ -62,7 +61,7 @@ class Checkpoints:
 
     def preparation(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """What the prepared data depends on: the tokenizer and the length, or what pixels are."""
-        checkpoint = find(str(settings["checkpoint"]), _PLACE)
+        checkpoint = find(str(settings["checkpoint"]))
         if checkpoint.reads == "text":
             return {
                 "version": VERSION,
@@ -81,13 +80,13 @@ class Checkpoints:
         """The task's texts as tokens, or its images at the checkpoint's size; a builder's model
         without convolutions reads the task's data as it is. Raises SpaceError.
         """
-        checkpoint = find(str(settings["checkpoint"]), _PLACE)
+        checkpoint = find(str(settings["checkpoint"]))
         if checkpoint.reads == "text":
             from search_spaces.pretrained import tokens
 
             length = settings["max_length"]
             assert isinstance(length, int)
-            return tokens.prepare(task, checkpoint, length, _PLACE)
+            return tokens.prepare(task, checkpoint, length, PLACE)
         from search_spaces.pretrained import pixels
 
         if task.shape.layout != "image":

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from search_spaces.errors import SpaceError, shown
-from search_spaces.pretrained.quiet import needed
+from search_spaces.errors import SpaceError, first_line, shown
+from search_spaces.pretrained.packages import needed
 
 
 def _timm() -> Any:
@@ -29,9 +29,8 @@ def create(name: str, where: str, *, weights: bool, whole: bool) -> nn.Module:
         model: nn.Module = timm.create_model(name, pretrained=weights, **options)
     except Exception as error:
         # Unknown names, downloads that fail and models without weights come in many classes.
-        told = next(iter(str(error).splitlines()), "")
         raise SpaceError(
-            f"{where}: timm doesn't make {shown(name)}: {type(error).__name__}: {told[:200]}"
+            f"{where}: timm doesn't make {shown(name)}: {type(error).__name__}: {first_line(error)}"
         ) from None
     return model.float()
 
@@ -46,9 +45,9 @@ def pixels(name: str, where: str) -> tuple[tuple[int, int, int], list[float], li
 
 
 @cache
-def weights_hash(name: str) -> str:
-    """SHA-256, in hexadecimal, of the model's tensors."""
-    model = create(name, "pretrained.checkpoint", weights=True, whole=True)
+def weights_hash(name: str, where: str) -> str:
+    """SHA-256, in hexadecimal, of the model's tensors. Raises SpaceError."""
+    model = create(name, where, weights=True, whole=True)
     digest = hashlib.sha256()
     for key, tensor in model.state_dict().items():
         digest.update(f"{key}\0{tuple(tensor.shape)}\0".encode())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search_spaces.errors import SpaceError
+from search_spaces.errors import SpaceError, first_line
 from search_spaces.pretrained.checkpoint import Checkpoint
-from search_spaces.pretrained.quiet import needed, quiet
+from search_spaces.pretrained.packages import needed, quiet
 from search_spaces.tasks.task import Array, Part, Splits
 
 if TYPE_CHECKING:
@@ -35,9 +35,8 @@ def read_tokenizer(checkpoint: Checkpoint, where: str) -> Any:
             )
         except Exception as error:
             # Classes of all kinds: the files are handed to the tokenizer's own code.
-            first = next(iter(str(error).splitlines()), type(error).__name__)
             raise SpaceError(
-                f"{where}: {folder}: its tokenizer isn't read: {first[:200]}"
+                f"{where}: {folder}: its tokenizer isn't read: {first_line(error)}"
             ) from None
     if not tokenizer.is_fast:
         raise SpaceError(

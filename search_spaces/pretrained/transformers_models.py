@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_spaces.errors import SpaceError, shown
+from search_spaces.errors import SpaceError, first_line, shown
 from search_spaces.pretrained import weights
 from search_spaces.pretrained.checkpoint import Checkpoint
-from search_spaces.pretrained.quiet import needed, quiet
+from search_spaces.pretrained.packages import needed, quiet
 
 
 def read_config(checkpoint: Checkpoint, where: str) -> Any:
@@ -25,10 +25,9 @@ def read_config(checkpoint: Checkpoint, where: str) -> Any:
         except Exception as error:
             # Classes of all kinds: config.json is handed to the model's own code.
             kind = checkpoint.config.get("model_type")
-            first = next(iter(str(error).splitlines()), "")
             raise SpaceError(
                 f"{where}: {folder / 'config.json'}: transformers doesn't read model_type "
-                f"{shown(kind)}: {first[:200]}"
+                f"{shown(kind)}: {first_line(error)}"
             ) from None
     if getattr(config, "quantization_config", None) is not None:
         raise SpaceError(
@@ -129,10 +128,9 @@ def _made(
         model: nn.Module = kind._from_config(config, dtype=torch.float32, **options)
     except Exception as error:
         # config.json may hold anything, and is handed to the model's own code.
-        first = next(iter(str(error).splitlines()), type(error).__name__)
         raise SpaceError(
             f"{where}: {checkpoint.folder / 'config.json'}: {kind.__name__} isn't made of it: "
-            f"{first[:200]}"
+            f"{first_line(error)}"
         ) from None
     return model.float()
 
@@ -163,7 +161,7 @@ def _loaded(
     missing = info["missing_keys"]
     nothing = all(name in missing for name, _ in model.named_parameters())
     prefix = weights.other_prefix(missing, found) if nothing else None
-    problem = prefix or weights.told(missing, own, shapes)
+    problem = prefix or weights.misfit_message(missing, own, shapes)
     if problem is not None:
         raise SpaceError(f"{where}: {checkpoint.folder}: {problem}")
     loaded: nn.Module = model

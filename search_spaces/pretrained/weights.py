@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from search_spaces.errors import SpaceError, listing, shown
-from search_spaces.pretrained.quiet import needed
+from search_spaces.errors import SpaceError, first_few, first_line, shown
+from search_spaces.pretrained.packages import needed
 
 Shape = tuple[int, ...]
 # Under which a training's checkpoint keeps the model's state, beside the optimiser's.
@@ -70,11 +70,10 @@ def _pickled(file: Path, where: str) -> dict[str, Tensor]:
             mapped = zipfile.is_zipfile(file)
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        told = next(iter(str(error).splitlines()), "")
         raise SpaceError(
             f"{where}: {file} isn't read: it is broken, or holds more than tensors and plain "
-            f"values and so might run code ({shown(told, 120)}); save the model's state_dict(), "
-            "best as safetensors"
+            f"values and so might run code ({shown(first_line(error), 120)}); save the model's "
+            "state_dict(), best as safetensors"
         ) from None
     except Exception as error:
         # Bytes that mean nothing raise whatever they happen to lead to.
@@ -91,8 +90,7 @@ def _pickled(file: Path, where: str) -> dict[str, Tensor]:
 
 def _broken(file: Path, error: BaseException) -> str:
     size = os.path.getsize(file) if file.is_file() else 0
-    told = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return f"{file} is broken or cut off at {size:,} bytes: {told[:200]}"
+    return f"{file} is broken or cut off at {size:,} bytes: {first_line(error)}"
 
 
 def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
@@ -107,10 +105,10 @@ def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | 
         for name in common
         if found[name].shape != wanted[name].shape
     }
-    return prefix or told(missing, unexpected, shapes)
+    return prefix or misfit_message(missing, unexpected, shapes)
 
 
-def told(
+def misfit_message(
     missing: Iterable[str], unexpected: Iterable[str], shapes: Mapping[str, tuple[Shape, Shape]]
 ) -> str | None:
     """One line about names that are missing or unexpected and shapes, the file's and the model's,
@@ -119,19 +117,15 @@ def told(
     missing, unexpected = sorted(missing), sorted(unexpected)
     parts = []
     if missing:
-        parts.append(f"{len(missing)} missing ({_few(missing)})")
+        parts.append(f"{len(missing)} missing ({first_few(missing, 3)})")
     if unexpected:
-        parts.append(f"{len(unexpected)} unexpected ({_few(unexpected)})")
+        parts.append(f"{len(unexpected)} unexpected ({first_few(unexpected, 3)})")
     if shapes:
         few = [
             f"{name} is {got} and must be {must}" for name, (got, must) in sorted(shapes.items())
         ]
-        parts.append(f"{len(shapes)} of another shape ({_few(few)})")
+        parts.append(f"{len(shapes)} of another shape ({first_few(few, 3)})")
     return f"its weights don't fit the model: {'; '.join(parts)}" if parts else None
-
-
-def _few(names: list[str]) -> str:
-    return listing(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def other_prefix(missing: Iterable[str], unexpected: Iterable[str]) -> str | None:

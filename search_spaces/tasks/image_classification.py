@@ -15,7 +15,7 @@ from search_spaces.setting import Setting
 from search_spaces.shape import TaskShape
 from search_spaces.tasks.image_folder import image_folder
 from search_spaces.tasks.images import channel_statistics, pillow_version, read_images
-from search_spaces.tasks.splits import PARTS, distinct_indices, scarce
+from search_spaces.tasks.splits import PARTS, distinct_indices, scarce, unseen
 from search_spaces.tasks.task import Array, ClassificationTask, Part, Splits
 
 VERSION = 1
@@ -97,8 +97,7 @@ def _parts(
     if empty:
         raise SpaceError(f"{place}: {path} has no image in {listing(empty)}; must have one in each")
     train, validation, test = np.split(np.arange(len(files)), np.cumsum(sizes)[:-1])
-    trained = set(classes[train].tolist())
-    new = [shown(name) for number, name in enumerate(names) if number not in trained]
+    new = unseen(names, classes[train])
     if new:
         raise SpaceError(
             f"{place}: {path} has classes of which train has no image: {first_few(new)}; "

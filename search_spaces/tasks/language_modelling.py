@@ -14,16 +14,13 @@ from search_spaces.files import content_hash
 from search_spaces.setting import Setting
 from search_spaces.shape import TaskShape
 from search_spaces.tasks.language import LanguageTask
-from search_spaces.tasks.records import RECORDS, read_records, readable
+from search_spaces.tasks.records import RECORDS, SPLIT, read_records, readable
 from search_spaces.tasks.splits import PARTS, distinct_indices, text_splits
-from search_spaces.tasks.task import Array
 
 SETTINGS = {
     "file": Setting("str", None, f"a file ending in {listing(('.txt', *RECORDS))}", required=True),
     "text": Setting("str", "text", "the column of the texts; in a .txt a blank line ends a text"),
-    "split": Setting(
-        "str", "", f"a column that says {', '.join(PARTS)}; without one the parts are drawn"
-    ),
+    "split": SPLIT,
 }
 
 
@@ -39,20 +36,24 @@ def language_modelling(settings: Mapping[str, Scalar], path: Path, where: str) -
         name, texts = path.name, _paragraphs(settings, path, where)
     else:
         columns = {name: str(settings[name]) for name in ("text", "split") if settings[name]}
-        if len(set(columns.values())) < len(columns):
-            raise SpaceError(
-                f"{where}: got {columns['text']} as text and split; must be different columns"
-            )
         records = read_records(path, columns, where, also=(".txt",))
         name, texts = f"{path.name}: {settings['text']}", records.texts(where)
         parts = records.parts(where) if "split" in columns else None
-    if parts is None and len(set(texts)) < len(PARTS):
+    different = len(set(texts))
+    if parts is None and different < len(PARTS):
         hint = "; a blank line ends a text" if path.suffix.lower() == ".txt" else ""
         raise SpaceError(
-            f"{where}.file: {path.name} has {len(set(texts))} different texts; must have at least "
+            f"{where}.file: {path.name} has {different} different texts; must have at least "
             f"{len(PARTS)}, one for each part{hint}"
         )
-    return language_task(name, texts, parts, content_hash([path]))
+    drawn = parts or distinct_indices(texts, np.zeros(len(texts), np.int64))
+    return LanguageTask(
+        name,
+        TaskShape((), 0, "language"),
+        lambda: text_splits(texts, np.zeros((len(texts), 0), np.int64), drawn),
+        train_size=len(drawn[0]),
+        content=content_hash([path]),
+    )
 
 
 def _paragraphs(settings: Mapping[str, Scalar], path: Path, where: str) -> list[str]:
@@ -70,20 +71,3 @@ def _paragraphs(settings: Mapping[str, Scalar], path: Path, where: str) -> list[
         raise SpaceError(f"{where}.file: line {line} of {path.name} is no text: it has a NUL byte")
     paragraphs = [one.strip("\n") for one in re.split(r"\n\s*\n", text)]
     return [one for one in paragraphs if one and not one.isspace()]
-
-
-def language_task(
-    name: str,
-    texts: list[str],
-    parts: tuple[Array, Array, Array] | None = None,
-    content: str = "",
-) -> LanguageTask:
-    """The task of n texts, in parts that are drawn unless they are given."""
-    drawn = parts or distinct_indices(texts, np.zeros(len(texts), np.int64))
-    return LanguageTask(
-        name,
-        TaskShape((), 0, "language"),
-        lambda: text_splits(texts, np.zeros((len(texts), 0), np.int64), drawn),
-        train_size=len(drawn[0]),
-        content=content,
-    )

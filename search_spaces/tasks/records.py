@@ -14,8 +14,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from search_spaces.errors import SpaceError, did_you_mean, first_few, listing, shown
+from search_spaces.setting import Setting
 from search_spaces.tasks.splits import PARTS
 from search_spaces.tasks.task import Array
+
+SPLIT = Setting(
+    "str", "", f"a column that says {', '.join(PARTS)}; without one the parts are drawn"
+)
+"""The setting that names the column by which `Records.parts` goes."""
 
 Read: TypeAlias = tuple[list[str], dict[str, list[Any]], Sequence[int]]
 """The names of all columns, the values of those wanted that are there, the place of each row."""
@@ -129,8 +135,13 @@ def read_records(
 
     ``also``: other endings that the caller reads, for the message. ``where`` is the key path above
     the settings. Raises SpaceError for a file that can't be read, with the line; for columns that
-    aren't there, each by its setting; and where there is no row.
+    aren't there, each by its setting, or are the same; and where there is no row.
     """
+    if len(set(columns.values())) < len(columns):
+        raise SpaceError(
+            f"{where}: got {listing(columns.values())} as {listing(columns)}; "
+            "must be different columns"
+        )
     place = f"{where}.file"
     reader = _READERS.get(path.suffix.lower())
     if reader is None:

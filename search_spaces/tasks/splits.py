@@ -70,10 +70,10 @@ def scarce(names: Sequence[str], examples: Sequence[Hashable], classes: Array) -
     ]
 
 
-def unseen(names: Sequence[str], classes: Array, parts: Sequence[Array]) -> list[str]:
-    """The classes that the validation or test part has and the training part doesn't."""
-    train, validation, test = (set(classes[part].tolist()) for part in parts)
-    return [shown(names[number]) for number in sorted((validation | test) - train)]
+def unseen(names: Sequence[str], trained: Array) -> list[str]:
+    """The classes that the training part doesn't have. ``trained``: its class numbers."""
+    seen = set(trained.tolist())
+    return [shown(name) for number, name in enumerate(names) if number not in seen]
 
 
 def text_splits(texts: Sequence[str], targets: Array, parts: Sequence[Array]) -> Splits:

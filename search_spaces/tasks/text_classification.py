@@ -12,7 +12,7 @@ from search_spaces.errors import SpaceError, first_few, listing, shown
 from search_spaces.files import content_hash
 from search_spaces.setting import Setting
 from search_spaces.shape import TaskShape
-from search_spaces.tasks.records import RECORDS, Records, read_records
+from search_spaces.tasks.records import RECORDS, SPLIT, Records, read_records
 from search_spaces.tasks.splits import PARTS, distinct_indices, scarce, text_splits, unseen
 from search_spaces.tasks.task import Array, ClassificationTask
 
@@ -20,9 +20,7 @@ SETTINGS = {
     "file": Setting("str", None, f"a file ending in {listing(RECORDS)}", required=True),
     "text": Setting("str", "text", "the column of the texts"),
     "label": Setting("str", "label", "the column of the classes"),
-    "split": Setting(
-        "str", "", f"a column that says {', '.join(PARTS)}; without one the parts are drawn"
-    ),
+    "split": SPLIT,
 }
 
 
@@ -36,11 +34,6 @@ def text_classification(
     with a line for each problem; ``where`` is the key path above the settings.
     """
     columns = {name: str(settings[name]) for name in ("text", "label", "split") if settings[name]}
-    if len(set(columns.values())) < len(columns):
-        raise SpaceError(
-            f"{where}: got {listing(columns.values())} as {listing(columns)}; "
-            "must be different columns"
-        )
     records = read_records(path, columns, where)
     texts, labels = _texts_and_labels(records, where)
     names = sorted(set(labels))
@@ -80,7 +73,7 @@ def _parts(
         raise SpaceError(f"{column} has one class, {shown(names[0])}; must have at least 2")
     if "split" in records.columns:
         parts = records.parts(where)
-        new = unseen(names, classes, parts)
+        new = unseen(names, classes[parts[0]])
         if new:
             raise SpaceError(
                 f"{column} has classes in the validation or test part that the training part "

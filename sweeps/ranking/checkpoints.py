@@ -30,7 +30,7 @@ def about_checkpoints(
         return []
     return [
         *_about_controls(told, trainings, metric),
-        *_about_parts(told, trainings[trainings["model_id"].isin(ranked)]),
+        *_about_tuning(told, trainings[trainings["model_id"].isin(ranked)]),
     ]
 
 
@@ -60,11 +60,11 @@ def _about_controls(
     ]
 
 
-def _about_parts(settings: dict[str, dict[str, object]], ranked: pd.DataFrame) -> list[str]:
+def _about_tuning(settings: dict[str, dict[str, object]], ranked: pd.DataFrame) -> list[str]:
     if "trained" not in ranked:
         return []
-    parts = ranked["model_id"].map(lambda name: settings[name].get("tune", "full"))
-    counts = ranked.groupby(parts)["trained"].agg(["min", "max"])
+    tuned = ranked["model_id"].map(lambda name: settings[name].get("tune", "full"))
+    counts = ranked.groupby(tuned)["trained"].agg(["min", "max"])
     if len(counts) < 2:
         return []
     each = ", ".join(

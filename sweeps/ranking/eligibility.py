@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtrit
 
+from search_spaces.pretrained.checkpoint import SCRATCH
+
 FloatArray = npt.NDArray[np.float64]
 
 STATES = ("COMPLETE", "PRUNED", "FAILED", "INTERRUPTED")
-CONTROL = "scratch:"
-"""How a checkpoint's name begins of which the architecture alone is taken."""
 CONTROL_REASON = "a control with random weights: compared with the others, not ranked among them"
 
 _CONFIDENCE = 0.95
@@ -129,7 +129,7 @@ class _Learned(NamedTuple):
 
 def is_control(settings: Mapping[str, object]) -> bool:
     """Whether a model of these settings begins from random weights in a checkpoint's place."""
-    return str(settings.get("checkpoint", "")).startswith(CONTROL)
+    return str(settings.get("checkpoint", "")).startswith(SCRATCH)
 
 
 def confidence_bound(values: FloatArray, errors: FloatArray, sign: float) -> FloatArray:

@@ -79,18 +79,17 @@ def _obstacles(a: Results, b: Results) -> tuple[list[str], bool]:
     """Why figures aren't of a kind, and whether scores are."""
     found = []
     one, other = a.config, b.config
-    same_task = _task(a) == _task(b)
-    if not same_task:
+    alike = _task(a) == _task(b)
+    if not alike:
         names = f"{one.task_name}, {other.task_name}"
         if one.task_name == other.task_name:
             names = f"{one.task_name}, and its files or settings"
         found.append(f"The tasks differ ({names}): neither figure is of a kind.")
     elif a.ranking.metric.name != b.ranking.metric.name:
         found.append("The metrics differ.")
-    alike = same_task
     spans = [
-        {(row.epochs, row.batch_size) for row in each.models.itertuples()}
-        if {"epochs", "batch_size"} <= set(each.models)
+        {(row.epochs, row.steps, row.batch_size) for row in each.models.itertuples()}
+        if {"epochs", "steps", "batch_size"} <= set(each.models)
         else set()
         for each in (a, b)
     ]

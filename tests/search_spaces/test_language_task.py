@@ -229,7 +229,7 @@ def test_a_column_says_the_parts(tmp_path: Path) -> None:
             {},
             "text: a.csv has no column 'text'; it has txt. Did you mean txt?",
         ),
-        ("a.csv", b"text\na\n", {"split": "text"}, "got text as text and split; must be different"),
+        ("a.csv", b"text\na\n", {"split": "text"}, "got text, text as text, split; must be diff"),
         (
             "a.csv",
             b"text,s\na,train\nb,x\n",

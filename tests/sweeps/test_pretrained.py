@@ -104,7 +104,7 @@ def test_a_sweep_of_checkpoints_a_control_and_ways_to_tune(tmp_path: Path) -> No
     assert "scratch:one" in report
     # The shortest way to a result: what was seen is stored, by the architecture's own names.
     trace = Trace.load(next((done.path / "traces").glob("*.npz")))
-    assert set(trace.by_part()) <= {"backbone", "head"}
+    assert list(trace.by_part()) == ["backbone", "head"]
     assert any("layer.1" in name for name in trace.block_names)
 
 

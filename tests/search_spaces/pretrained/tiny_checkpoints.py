@@ -24,31 +24,24 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from search_spaces import Scalar, Splits, TaskShape, get_architecture
-from search_spaces.pretrained.quiet import quiet
-from search_spaces.tasks.task import ClassificationTask, Metric, Part, RegressionTask, Task
+from search_spaces import (
+    ClassificationTask,
+    LanguageTask,
+    Part,
+    RegressionTask,
+    Scalar,
+    Splits,
+    Task,
+    TaskShape,
+    get_architecture,
+)
+from search_spaces.pretrained.packages import quiet
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TEXTS = ["good film", "a bad film, truly", "i liked it", "awful", "fine", "great, great, great"]
 PRETRAINED = get_architecture("pretrained")
 assert PRETRAINED.source is not None
 SOURCE = PRETRAINED.source
-
-
-class Language(Task):
-    """As tasks of language are, without a loss."""
-
-    metric = Metric("bits_per_byte", "minimize")
-    _kind = "language"
-
-    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-    def evaluate(self, outputs: Any, targets: Any) -> tuple[float, float]:
-        raise NotImplementedError
-
-    def baseline(self) -> float:
-        raise NotImplementedError
 
 
 def text_task(texts: list[str] | None = None) -> ClassificationTask:
@@ -59,11 +52,9 @@ def text_task(texts: list[str] | None = None) -> ClassificationTask:
     )
 
 
-def language_task(texts: list[str]) -> Task:
-    part = Part(np.array(texts, dtype=object), np.zeros((len(texts), 0), np.float32))
-    task = Language("corpus", TaskShape((), 0, "language"), lambda: Splits(part, part, part))
-    task._splits = Splits(part, part, part)
-    return task
+def language_task(texts: list[str]) -> LanguageTask:
+    part = Part(np.array(texts, dtype=object), np.zeros((len(texts), 0), np.int64))
+    return LanguageTask("corpus", TaskShape((), 0, "language"), lambda: Splits(part, part, part))
 
 
 def image_task(channels: int = 3, side: int = 8, dtype: Any = np.uint8) -> ClassificationTask:
