@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trace_core import Trace
-    from trace_core.checkpoints.order import Series
+    from trace_core.checkpoints.series import Series
 
 _BLOCKS = 12
 """Rows of the table of blocks."""
@@ -45,7 +45,7 @@ def score(checkpoints: tuple[Path, ...], out: Path | None, as_json: bool) -> Non
     from sweeps.jobs.display import show_bytes, showing
     from sweeps.series_scores import series_scores
     from trace_core.checkpoints import trace_checkpoints
-    from trace_core.checkpoints.order import open_series
+    from trace_core.checkpoints.series import open_series
 
     console = Console(stderr=True)
     if out is not None and out.exists():

@@ -12,7 +12,7 @@ from trace_core import CHANGE_RATES, EXPLAINABILITIES, STABILITIES, TraceError
 
 if TYPE_CHECKING:
     from trace_core import Trace
-    from trace_core.checkpoints.order import Series
+    from trace_core.checkpoints.series import Series
 
 OF_THE_WHOLE = ("entropy", "article")
 """Kinds that fall with a model's size: of its parts they tell nothing."""

@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trace_core import CHANGE_RATES, Trace, Tracer
-from trace_core.checkpoints import CheckpointError, series, trace_checkpoints
-from trace_core.checkpoints.order import open_series, step_in
+from trace_core.checkpoints import CheckpointError, measure, trace_checkpoints
+from trace_core.checkpoints.series import open_series, step_in
 from trace_core.concentration import exact
 
 SHAPES = {
@@ -173,10 +173,10 @@ def test_whatever_the_types_the_pieces_and_the_pass(
     ]
     paths = as_files(tmp_path_factory.mktemp("series"), states)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(series, "_LEAST", room)
-        patch.setattr(series, "_MOST", room)
+        patch.setattr(measure, "_LEAST", room)
+        patch.setattr(measure, "_MOST", room)
         if not compiled:
-            patch.setattr(series, "library", lambda: None)
+            patch.setattr(measure, "library", lambda: None)
         trace = trace_checkpoints(paths)
     assert_is(trace, states)
 
@@ -573,13 +573,13 @@ def test_a_diverged_checkpoint_is_named(tmp_path: Path) -> None:
 
 PEAK = """
 import sys
-import trace_core.checkpoints.series as series
+from trace_core.checkpoints import trace_checkpoints
 def kib(name):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 open("/proc/self/clear_refs", "w").write("5")
 before = kib("VmHWM")
-series.trace_checkpoints([sys.argv[1]])
+trace_checkpoints([sys.argv[1]])
 print(kib("VmHWM") - before)
 """
 

@@ -1,8 +1,8 @@
 """A series of saved checkpoints as a trace: how the parameters moved between them, without training
 anything and without running any code of the model.
 
-Data flows one way: `order` finds the checkpoints that are meant and their steps, `opened` maps the
-tensors of one into memory, `series` reads all of them once, side by side, and sums up each interval
+Data flows one way: `series` finds the checkpoints that are meant and their steps, `opened` maps the
+tensors of one into memory, `measure` reads all of them once, side by side, and sums up each interval
 as an observation of a `trace_core.Trace`. Every score of a trace is then one of the series too,
 read like this:
 
@@ -21,6 +21,6 @@ contiguous, and files of ``torch.save`` that can't be mapped, are held whole.
 from __future__ import annotations
 
 from trace_core.checkpoints.opened import CheckpointError
-from trace_core.checkpoints.series import trace_checkpoints
+from trace_core.checkpoints.measure import trace_checkpoints
 
 __all__ = ["CheckpointError", "trace_checkpoints"]
