@@ -29,6 +29,8 @@ _ROOM = 1 << 23
 """Elements of all checkpoints together that are read at a time."""
 _LEAST, _MOST = 1 << 16, 1 << 21
 """Elements of one checkpoint that are."""
+_PIECES = 500
+"""Tensors, or parts of one, that are."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +59,43 @@ def trace_checkpoints(
     anything that would have to be run, or hasn't the same tensors as the first.
     """
     series = paths if isinstance(paths, Series) else open_series([Path(path) for path in paths])
-    first = series.checkpoints[0]
-    for other in series.checkpoints[1:]:
-        _require_alike(first, other)
-    return _Pass(series, list(first.tensors)).trace(on_progress or (lambda done, of: None))
+    return _Pass(series, with_end=False).trace(on_progress)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `measure_series` finds of a series."""
+
+    trace: Trace
+    """One observation an interval."""
+    end: Trace
+    """One observation, of the last checkpoint: nothing moves in it."""
+
+
+def measure_series(
+    series: Series, *, on_progress: Callable[[int, int], None] | None = None
+) -> Measured:
+    """`trace_checkpoints`, and what the last checkpoint is like, which no interval begins with."""
+    whole = _Pass(series, with_end=True).trace(on_progress)
+    last = len(series.checkpoints) - 1
+    return Measured(whole.rows(0, last), whole.rows(last, last + 1))
 
 
 class _Pass:
-    def __init__(self, series: Series, names: list[str]) -> None:
+    def __init__(self, series: Series, with_end: bool) -> None:
+        first = series.checkpoints[0]
+        for other in series.checkpoints[1:]:
+            _require_alike(first, other)
         self._series = series
-        self._names = names
+        self._names = names = list(first.tensors)
         self._tensors = [[each.tensors[name] for name in names] for each in series.checkpoints]
         self._sizes = [tensor.numel() for tensor in self._tensors[0]]
-        intervals = len(series.checkpoints) - 1
-        self._statistics = np.zeros((intervals, len(names), DISPLACEMENT + 1))
-        self._bins: list[list[_Bins]] = [[_Bins() for _ in names] for _ in range(intervals)]
+        self._rows = len(series.checkpoints) - (not with_end)
+        self._statistics = np.zeros((self._rows, len(names), DISPLACEMENT + 1))
+        self._bins: list[list[_Bins]] = [[_Bins() for _ in names] for _ in range(self._rows)]
         self._workspace = Workspace()
 
-    def trace(self, on_progress: Callable[[int, int], None]) -> Trace:
+    def trace(self, on_progress: Callable[[int, int], None] | None) -> Trace:
         total = sum(tensor.nbytes for tensors in self._tensors for tensor in tensors)
         done = 0
         for batch in self._batches():
@@ -86,7 +107,8 @@ class _Pass:
                 for tensor in tensors:
                     done += tensor.nbytes
                     checkpoint.let_go(tensor)
-            on_progress(done, total)
+            if on_progress is not None:
+                on_progress(done, total)
         return self._made()
 
     def _batches(self) -> Iterator[list[_Piece]]:
@@ -100,7 +122,7 @@ class _Pass:
             size = self._sizes[position]
             for start in range(0, size, room):
                 stop = min(start + room, size)
-                if batch and used + stop - start > room:
+                if batch and (used + stop - start > room or len(batch) == _PIECES):
                     yield batch
                     batch, used = [], 0
                 batch.append(_Piece(position, start, stop))
@@ -108,11 +130,12 @@ class _Pass:
         yield batch
 
     def _add(self, batch: list[_Piece], parts: list[list[Tensor]]) -> None:
-        """Sum up these pieces of every interval."""
+        """Sum up these pieces of every interval, and of the end, after which nothing moves."""
         parts = [
             list(tensors) for tensors in zip(*map(_readable, zip(*parts, strict=True)), strict=True)
         ]
-        for interval, (before, after) in enumerate(itertools.pairwise(parts)):
+        pairs = itertools.pairwise([*parts, parts[-1]])
+        for interval, (before, after) in enumerate(itertools.islice(pairs, self._rows)):
             observed = self._observe(before, after, parts[0])
             rows, importances = observed.statistics[0], observed.importances
             assert importances is not None
@@ -149,18 +172,18 @@ class _Pass:
     def _made(self) -> Trace:
         names, series = self._names, self._series
         layers = tuple(map(layer_of, names))
-        intervals = len(self._statistics)
+        rates = np.append(series.learning_rates, 0.0)[: self._rows]
         filled = np.array([[each.filled for each in row] for row in self._bins], np.int64)
         entries = [each.entries() for row in self._bins for each in row]
         bins, counts, sums = (np.concatenate([entry[k] for entry in entries]) for k in range(3))
         return Trace(
-            steps=np.array(series.steps[:-1], np.int64),
+            steps=np.array(series.steps[: self._rows], np.int64),
             tensors=tuple(names),
             layers=layers,
             sizes=np.array(self._sizes, np.int64),
             statistics=self._statistics,
-            learning_rates=np.repeat(series.learning_rates[:, None], len(names), axis=1),
-            histogram=Histogram(np.arange(intervals), filled, bins, counts, sums),
+            learning_rates=np.repeat(rates[:, None], len(names), axis=1),
+            histogram=Histogram(np.arange(self._rows), filled, bins, counts, sums),
             exact=self._exact(layers),
             every=1,
             importance=IMPORTANCE,
@@ -176,7 +199,9 @@ class _Pass:
         )
         small = [i for i, size in enumerate(self._sizes) if size < EXACT_BELOW]
         found = []
-        for checkpoint, tensors in zip(self._series.checkpoints[:-1], self._tensors, strict=False):
+        for checkpoint, tensors in itertools.islice(
+            zip(self._series.checkpoints, self._tensors, strict=True), self._rows
+        ):
             values = {i: tensors[i].double().abs().numpy() for i in small}
             found.append(exact_nodes(values, self._statistics[0, :, Statistic.COUNT], members))
             for i in small:
