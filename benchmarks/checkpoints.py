@@ -87,10 +87,10 @@ def _measured(folder: Path, blocks: int) -> list[float]:
         for file in files:
             np.fromfile(file, np.uint8).copy()
 
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _peak()
+    fresh.forget_peak()
+    before = fresh.peak()
     score()
-    memory = _peak() - before
+    memory = fresh.peak() - before
     taken: dict[Callable[[], None], list[float]] = {score: [], copy: []}
     for _ in range(blocks):
         for way, seconds in taken.items():
@@ -98,12 +98,6 @@ def _measured(folder: Path, blocks: int) -> list[float]:
             way()
             seconds.append(time.perf_counter() - begun)
     return [median(taken[score]), median(taken[copy]), memory]
-
-
-def _peak() -> int:
-    """Most bytes that this process has held since it was last reset."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 from benchmarks import fresh
 from benchmarks.timing import markdown
@@ -66,22 +65,12 @@ def _traced(exact: bool, tensors: int, width: int) -> int:
 
     for _ in range(SETTLED):
         step()
-    before = _peak()
+    before = fresh.peak()
     with Tracer(model, optimizer, exact_directness=exact) as tracer:
         for _ in range(STEPS):
             step()
         tracer.trace()
-        return _peak() - before
-
-
-def _peak() -> int:
-    """The most bytes that this process has held. Linux's count for it alone: the one of
-    ``getrusage`` begins with that of the process that started this one.
-    """
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return 1024 * int(line.split()[1])
-    raise OSError("/proc/self/status tells no peak")
+        return fresh.peak() - before
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from sweeps.exit_codes import DONE
+from sweeps.plain_text import harmless
 
 STDOUT = "tracerank.stdout"
 """Where the group keeps the descriptor of the real stdout in click's ``meta``."""
@@ -41,6 +42,6 @@ def answer_now(text: str, end: str = "\n") -> None:
 
 
 def stop(message: str, code: int) -> NoReturn:
-    """End with one message for people."""
-    click.echo(f"tracerank: {message}", err=True)
+    """End with one message for people, which may hold names that others gave."""
+    click.echo(f"tracerank: {harmless(message)}", err=True)
     sys.exit(code)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 
 def layer_of(tensor: str) -> str:
     """Return the path of the module that owns a tensor: ``"net.0.weight"`` → ``"net.0"``.
@@ -11,6 +13,7 @@ def layer_of(tensor: str) -> str:
     return tensor.rpartition(".")[0]
 
 
+@lru_cache(maxsize=1 << 16)
 def block_of(layer: str) -> str:
     """Return the block that a layer belongs to: one of a model's repeated or top-level parts.
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from sweeps.jobs.errors import JobError, plain
+from sweeps.jobs.errors import JobError
+from sweeps.plain_text import plain
 
 DEFAULT = "http://127.0.0.1:8265"
 VARIABLES = ("TRACERANK_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")

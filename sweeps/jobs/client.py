@@ -38,10 +38,10 @@ from sweeps.jobs.errors import (
     JobNotFoundError,
     RefusedError,
     UnreachableError,
-    plain,
     size,
 )
 from sweeps.jobs.job import Job, folded
+from sweeps.plain_text import plain
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 PAUSES = (0.5, 1.5)

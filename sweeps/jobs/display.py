@@ -14,8 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.jobs.errors import plain, size
+from sweeps.jobs.errors import size
 from sweeps.jobs.job import Job
+from sweeps.plain_text import plain
 from sweeps.terminal import PLAIN_SECONDS, duration
 
 SHORTEST = 0.1

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-_MOST = 300
-"""Characters of what another machine said that are shown."""
-
 
 class JobError(ValueError):
     """What was asked for can't be done: a bad argument, or an id that is something else."""
@@ -22,13 +19,6 @@ class UnreachableError(ConnectionError):
 
 class RefusedError(ConnectionError):
     """The cluster doesn't let us in, or is one that we can't work with."""
-
-
-def plain(text: object) -> str:
-    """What another machine said, on one line, without what a terminal would obey."""
-    words = " ".join(str(text).split())
-    clean = "".join(c if c.isprintable() else "?" for c in words)
-    return clean if len(clean) <= _MOST else f"{clean[:_MOST]}…"
 
 
 def size(count: int) -> str:

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sweeps import exit_codes
-from sweeps.jobs.errors import JobError, plain
+from sweeps.jobs.errors import JobError
+from sweeps.plain_text import plain
 
 PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED = (
     "PENDING",

@@ -78,15 +78,20 @@ def evaluated(histories: Sequence[History], name: str) -> dict[str, Any]:
     }
 
 
-def layer_map(trace: Trace, change_rate: str, concentration: str) -> dict[str, Any]:
-    """``names`` of the layers, ``steps`` in the middle of each span, and for every layer the mean
-    ``change_rate`` and ``explainability`` over each span, None where there is none; the latter is
-    carried on from the last histogram.
+def layer_map(
+    trace: Trace,
+    change_rate: str,
+    concentration: str,
+    parts: Mapping[str, Trace] | None = None,
+) -> dict[str, Any]:
+    """``names`` of the layers (or of other ``parts`` of the trace), ``steps`` in the middle of each
+    span, and for every layer the mean ``change_rate`` and ``explainability`` over each span, None
+    where there is none; the latter is carried on from the last histogram.
     """
     steps = np.asarray(trace.steps)
     width = max(1, -(-len(steps) // COLUMNS))
     starts = np.arange(0, len(steps), width)
-    layers = trace.by_layer()
+    layers = trace.by_layer() if parts is None else parts
     return {
         "names": list(layers),
         "steps": [float(each) for each in np.add.reduceat(steps, starts) / _lengths(steps, starts)],

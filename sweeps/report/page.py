@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from sweeps.report import charts, scatter, wording
@@ -30,16 +31,13 @@ _COMMANDS = {"train_winner": "Train the winner again"}
 
 def render(facts: Facts) -> str:
     """The HTML of the report; every text in it is escaped, whatever a model is called."""
-    style, script = _resource("style.css"), _script()
-    return _template().render(
+    return filled(
+        "index.html",
+        "main.js",
+        given_to_scripts(facts),
         facts=facts,
         leader=facts.models[0] if facts.models else None,
         drawn=[row for row in facts.models if row["key"]],
-        # Written by the project itself, so that escaping it would only break its selectors.
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        policy=content_policy(style, script),
-        data=packed(given_to_scripts(facts)),
         details=packed(facts.browsed["details"]),
         scatter=charts.scatter_charts(facts) if facts.models else [],
         scatter_caption=scatter.caption(facts.excluded, facts.metric),
@@ -51,6 +49,21 @@ def render(facts: Facts) -> str:
         listed=LISTED,
         listed_excluded=LISTED_EXCLUDED,
         command_titles=_COMMANDS,
+    )
+
+
+def filled(template: str, entry: str, data: Mapping[str, Any], **values: Any) -> str:
+    """A page of the project's style: the template with these values, the script that begins with
+    the module ``entry``, and the ``data`` that it works with.
+    """
+    style, script = _resource("style.css"), _script(entry)
+    return _template(template).render(
+        # Written by the project itself, so that escaping it would only break its selectors.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        policy=content_policy(style, script),
+        data=packed(data),
+        **values,
     )
 
 
@@ -77,7 +90,7 @@ def served(page: str, place: str, ranking: str = "") -> tuple[str, str] | None:
     it may ask there. None for a page of another version, or one whose head, style or scripts were
     changed.
     """
-    style, script = _resource("style.css"), _script()
+    style, script = _resource("style.css"), _script("main.js")
     alone = f'content="{escape(content_policy(style, script))}"'
     meta = '<meta name="tracerank-review" content="{}" data-ranking="{}">'
     nowhere = meta.format("", "")
@@ -141,17 +154,21 @@ def _resource(name: str) -> str:
 
 
 @lru_cache
-def _script() -> str:
-    return bundled("main.js", _resource)
+def _script(entry: str) -> str:
+    return bundled(entry, _resource)
 
 
 @lru_cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(_resource),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    for name in ("number", "significant", "percent", "span", "count", "settings", "capitalised"):
-        environment.filters[name] = getattr(wording, name)
+    words = ("number", "significant", "percent", "span", "count", "settings", "capitalised")
+    environment.filters |= {each: getattr(wording, each) for each in words}
     environment.filters["interval_bar"] = charts.interval_bar
     environment.filters["share_bar"] = charts.share_bar
-    return environment.from_string(_resource("index.html"))
+    return environment.get_template(name)

@@ -13,11 +13,10 @@ from sweeps.report import write_report
 
 
 @pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
+def visit(browser: Browser) -> Iterator[Callable[..., Opened]]:
     contexts = []
 
-    def open_report(sweep: Sweep, width: int = 1280, **options: Any) -> Opened:
-        path = write_report(tmp_path / "report", **sweep.arguments())
+    def open_page(path: Path, width: int = 1280, **options: Any) -> Opened:
         context = browser.new_context(viewport={"width": width, "height": 844}, **options)
         contexts.append(context)
         page = context.new_page()
@@ -32,6 +31,14 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
         page.goto(path.as_uri(), wait_until="load")
         return opened
 
-    yield open_report
+    yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def show(visit: Callable[..., Opened], tmp_path: Path) -> Callable[..., Opened]:
+    def open_report(sweep: Sweep, **options: Any) -> Opened:
+        return visit(write_report(tmp_path / "report", **sweep.arguments()), **options)
+
+    return open_report

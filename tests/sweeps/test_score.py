@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sweeps.cli import main
 from trace_core import CHANGE_RATES, EXPLAINABILITIES, STABILITIES, Trace
+from trace_core.concentration import exact
 
 
 @pytest.fixture
@@ -95,6 +96,59 @@ def test_a_diverged_checkpoint_is_named_and_the_rest_told(folder: Path, tmp_path
     assert told["intervals"][-2]["change_rate"]["rms"] > 0
     assert "note: checkpoint-90 isn't finite" in done.stderr
     assert len(Trace.load(tmp_path / "kept.npz")) == 9
+
+
+def test_the_last_checkpoint_and_what_was_left_out_are_told(folder: Path, tmp_path: Path) -> None:
+    for step in (80, 90):
+        file = folder / f"checkpoint-{step}" / "model.safetensors"
+        state = load_file(file) | {"positions": torch.arange(3)}
+        save_file(state, file)
+    done = score(folder, "--json")
+    told = json.loads(done.stdout)
+    state = load_file(folder / "checkpoint-90" / "model.safetensors")
+    end = told["end"]
+    assert (end["checkpoint"], end["step"]) == ("checkpoint-90", 90)
+    assert set(end["explainability"]) == set(EXPLAINABILITIES)
+    gini = exact(state["head.weight"].double().abs().numpy().ravel())[0]
+    for part in (end["blocks"]["head"], end["tensors"]["head.weight"]):
+        assert part["explainability"]["gini"] == pytest.approx(gini)
+    assert told["left_out"] == [
+        {"tensor": "positions", "reason": "of type int64", "checkpoints": 2}
+    ]
+    assert "in 2 tensors; 1 more are left out" in done.stderr
+    last = [line.split() for line in done.stderr.splitlines() if "(the last)" in line]
+    assert last == [["checkpoint-90", "(the", "last)", f"{end['explainability']['gini']:.4g}"]]
+
+
+def test_what_began_as_nothing_has_no_path_that_json_holds(tmp_path: Path) -> None:
+    for step, value in enumerate((0.0, 0.0, 5e-324)):
+        state = {
+            "a.weight": torch.full((4,), value, dtype=torch.float64),
+            "b.weight": torch.ones(4),
+        }
+        save_file(state, tmp_path / f"step-{step}.safetensors")
+    done = score(tmp_path, "--json")
+    json.loads(done.stdout, parse_constant=lambda name: pytest.fail(name))
+    state = {"a.weight": torch.ones(4), "b.weight": torch.ones(4)}
+    save_file(state, tmp_path / "step-2.safetensors")
+    done = score(tmp_path, "--json")
+    json.loads(done.stdout, parse_constant=lambda name: pytest.fail(name))
+    rows = [line.split() for line in done.stderr.splitlines() if line.startswith(("a ", "b "))]
+    assert [row[:3] for row in rows] == [["a", "4", "∞"], ["b", "4", "0"]]
+
+
+def test_names_say_nothing_to_the_terminal(tmp_path: Path) -> None:
+    name = "\x1b]0;owned\x07\x1b[31mlayer\u202e\n.weight"
+    for step in range(2):
+        save_file({name: torch.randn(3)}, tmp_path / f"\x1b[2Jstep-{step}.safetensors")
+    done = score(tmp_path)
+    assert done.exit_code == 0, done.output
+    save_file({"other": torch.zeros(3)}, tmp_path / "\x1b[2Jstep-1.safetensors")
+    failed = score(tmp_path)
+    assert failed.exit_code == 2
+    for said in (done.stderr, failed.stderr):
+        assert not {"\x1b", "\x07", "\u202e"} & set(said)
+    assert "?]0;owned??[31mlayer? " in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,8 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trace_core import CHANGE_RATES, Trace, Tracer
-from trace_core.checkpoints import CheckpointError, series, trace_checkpoints
-from trace_core.checkpoints.order import open_series, step_in
+from trace_core.checkpoints import CheckpointError, measure, measure_series, trace_checkpoints
+from trace_core.checkpoints.series import open_series, step_in
 from trace_core.concentration import exact
 
 SHAPES = {
@@ -173,10 +174,10 @@ def test_whatever_the_types_the_pieces_and_the_pass(
     ]
     paths = as_files(tmp_path_factory.mktemp("series"), states)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(series, "_LEAST", room)
-        patch.setattr(series, "_MOST", room)
+        patch.setattr(measure, "_LEAST", room)
+        patch.setattr(measure, "_MOST", room)
         if not compiled:
-            patch.setattr(series, "library", lambda: None)
+            patch.setattr(measure, "library", lambda: None)
         trace = trace_checkpoints(paths)
     assert_is(trace, states)
 
@@ -233,8 +234,11 @@ def test_what_is_no_parameter_is_left_out_and_tied_ones_count_once(tmp_path: Pat
         torch.save({"state_dict": state, "global_step": step}, paths[-1])
     trace = trace_checkpoints(paths)
     assert trace.tensors == ("embed.weight",)
-    left = open_series(paths).checkpoints[0].left_out
-    assert left == ["norm.running_mean", "norm.num_batches_tracked", "positions", "none"]
+    left = list(open_series(paths).checkpoints[0].left_out)
+    assert left == [
+        *("norm.running_mean", "norm.num_batches_tracked", "positions", "none"),
+        "head.weight",
+    ]
 
 
 def test_views_are_read_as_what_they_show(tmp_path: Path) -> None:
@@ -286,6 +290,45 @@ def test_tensors_that_hold_less_than_they_show(tensor: Tensor, tmp_path: Path) -
         torch.save({"w": tensor}, tmp_path / f"step-{step}.pt")
     with pytest.raises(CheckpointError, match="'w' holds less than its shape says"):
         trace_checkpoints([tmp_path])
+
+
+def nested(layout: torch.layout) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.nested.nested_tensor([torch.zeros(2, 3), torch.zeros(1, 3)], layout=layout)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (
+            torch.zeros(8, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+            "of type float4_e2m1fn_x2",
+        ),
+        (torch.eye(3).to_sparse(), "a sparse_coo tensor; only dense ones"),
+        (nested(torch.strided), "a nested tensor; only dense ones"),
+        (nested(torch.jagged), "a nested tensor; only dense ones"),
+    ],
+    ids=["float4", "sparse", "nested", "jagged"],
+)
+def test_tensors_that_can_not_be_read_are_named(tensor: Tensor, said: str, tmp_path: Path) -> None:
+    for step in range(2):
+        torch.save({"good": torch.zeros(2), "w": tensor}, tmp_path / f"step-{step}.pt")
+    with pytest.raises(CheckpointError, match=rf"step-0\.pt: 'w' is {said}"):
+        trace_checkpoints([tmp_path])
+
+
+@pytest.mark.parametrize(("kind", "size"), [("F4", 4), ("F6_E2M3", 6)])
+def test_numbers_of_a_safetensors_file_that_can_not_be_read(
+    kind: str, size: int, tmp_path: Path
+) -> None:
+    entry = {"dtype": kind, "shape": [8], "data_offsets": [0, size]}
+    header = json.dumps({"w": entry}).encode()
+    data = len(header).to_bytes(8, "little") + header + bytes(size)
+    (tmp_path / "step-1.safetensors").write_bytes(data)
+    (good,) = as_files(tmp_path, made(0, 1))
+    with pytest.raises(CheckpointError, match=r"step-1\.safetensors: 'w' is of .*save it as bfl"):
+        trace_checkpoints([good, tmp_path / "step-1.safetensors"])
 
 
 # ---- steps, order, learning rates
@@ -343,7 +386,24 @@ def test_a_trainers_log_tells_steps_and_learning_rates(tmp_path: Path) -> None:
         ("global_step1000", 1000),
         ("0", 0),
         ("model.step_100", 100),
-        ("step-1k", None),
+        ("step-1k", 1000),
+        ("step-1M", 10**6),
+        ("step_2.5k", 2500),
+        ("iter-1.25B", 1_250_000_000),
+        ("checkpoint-10k", 10_000),
+        ("1.5B-tokens", 1_500_000_000),
+        ("olmo-tokens-2T", 2 * 10**12),
+        ("step1000-tokens4B", 1000),
+        # Not whole, in no unit, a size or a version, too large, or more than one.
+        ("step-1.00005k", None),
+        ("step-1.5", None),
+        ("step-1m", None),
+        ("step-1b", None),
+        ("checkpoint-7B", None),
+        ("llama-1.5B", None),
+        ("1M", None),
+        ("tokens-9999999T", None),
+        ("step-10-of-step-20", None),
         ("resnet50", None),
         ("last", None),
     ],
@@ -438,6 +498,92 @@ def test_large_tensors_in_several_threads(tmp_path: Path) -> None:
     states = [{"weight": t, "bias": t[0]} for t in torch.randn(3, 1100, 1000).unbind()]
     states = [{name: tensor.clone() for name, tensor in state.items()} for state in states]
     assert_is(trace_checkpoints(as_files(tmp_path, states)), states)
+
+
+def with_state(folder: Path, step: int, state: str) -> Path:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    save_file({"w": torch.randn(6)}, path / "model.safetensors")
+    (path / "trainer_state.json").write_text(state)
+    return path
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        f'{{"global_step": {2**63}}}',
+        f'{{"global_step": 1{"0" * 400}}}',
+        f'{{"global_step": 1{"0" * 5000}}}',
+        f'{{"log_history": [{{"step": 1{"0" * 400}, "learning_rate": 0.1}}]}}',
+        "[" * 200_000,
+    ],
+)
+def test_a_trainers_state_that_can_not_be_meant(state: str, tmp_path: Path) -> None:
+    """The step is then that of the name, and no learning rates are known."""
+    for step in (5, 10):
+        with_state(tmp_path, step, state)
+    found = open_series([tmp_path])
+    assert (found.steps, found.learning_rates.tolist()) == ((5, 10), [5])
+    assert not found.rates_known
+    assert trace_checkpoints(found).steps.tolist() == [5]
+
+
+def test_the_largest_steps(tmp_path: Path) -> None:
+    for name, step in enumerate((2**63 - 2, 2**63 - 1)):
+        with_state(tmp_path, name, f'{{"global_step": {step}}}')
+    trace = trace_checkpoints([tmp_path])
+    assert trace.steps.tolist() == [2**63 - 2]
+    assert trace.learning_rate().tolist() == [1.0]
+
+
+def test_places_without_a_name_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (with_state(tmp_path, step, "{}") for step in (5, 10))
+    monkeypatch.chdir(second)
+    for paths in ([Path("."), first], [Path("model.safetensors"), Path(f"{first}/")]):
+        found = open_series(paths)
+        assert (found.steps, found.reordered) == ((5, 10), True)
+        assert found.labels[0] == "checkpoint-5"
+    assert open_series([Path("."), Path("..", "checkpoint-5", "")]).labels == [
+        "checkpoint-5",
+        "checkpoint-10",
+    ]
+    monkeypatch.chdir(tmp_path)
+    assert open_series([Path(".")]).labels == ["checkpoint-5", "checkpoint-10"]
+
+
+def test_tied_tensors_are_called_alike_in_whatever_order_they_are_kept(tmp_path: Path) -> None:
+    for step in range(2):
+        weight = torch.randn(6, 4)
+        state = {"embed.weight": weight, "head.weight": weight, "body.weight": torch.randn(3)}
+        order = sorted(state, reverse=bool(step))
+        torch.save({name: state[name] for name in order}, tmp_path / f"step-{step}.pt")
+    found = open_series([tmp_path])
+    for checkpoint in found.checkpoints:
+        assert sorted(checkpoint.tensors) == ["body.weight", "embed.weight"]
+        assert checkpoint.left_out == {"head.weight": "the same tensor as embed.weight"}
+    assert trace_checkpoints(found).sizes.sum() == 27
+
+
+def test_layer_10_comes_after_layer_2(tmp_path: Path) -> None:
+    names = [f"layers.{i}.weight" for i in (1, 2, 10)]
+    paths = as_files(tmp_path, [{name: torch.randn(3) for name in names}] * 2)
+    assert trace_checkpoints(paths).tensors == tuple(names)
+
+
+def test_the_last_checkpoint_is_told_too(tmp_path: Path) -> None:
+    states = made(5, 3)
+    found = open_series(as_files(tmp_path, states))
+    measured = measure_series(found)
+    trace = trace_checkpoints(found)
+    np.testing.assert_array_equal(measured.trace.statistics, trace.statistics)
+    assert measured.trace.stability("directness") == trace.stability("directness")
+    assert (len(measured.end), measured.end.steps.tolist()) == (1, [20])
+    for part in (measured.end, *measured.end.by_layer().values()):
+        gini, _ = exact(flat(states[-1], part.tensors).abs().numpy())
+        bound = part.explainability_bound("gini")[0]
+        assert part.explainability("gini")[0] == pytest.approx(gini, abs=bound + 1e-9, nan_ok=True)
 
 
 # ---- what is refused
@@ -549,6 +695,7 @@ def test_places_that_hold_no_series(tmp_path: Path) -> None:
     [
         ("{", "is no index of shards"),
         ("[]", "is no index of shards"),
+        ("[" * 200_000, "is no index of shards"),
         ('{"weight_map": {"a": 3}}', "is no index of shards"),
         ('{"weight_map": {"a": "../outside.safetensors"}}', "is not in its folder"),
         ('{"weight_map": {"a": "none.safetensors"}}', "none.safetensors, which is not beside it"),
@@ -573,13 +720,13 @@ def test_a_diverged_checkpoint_is_named(tmp_path: Path) -> None:
 
 PEAK = """
 import sys
-import trace_core.checkpoints.series as series
+from trace_core.checkpoints import trace_checkpoints
 def kib(name):
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 open("/proc/self/clear_refs", "w").write("5")
 before = kib("VmHWM")
-series.trace_checkpoints([sys.argv[1]])
+trace_checkpoints([sys.argv[1]])
 print(kib("VmHWM") - before)
 """
 
@@ -592,7 +739,27 @@ def test_memory_does_not_grow_with_the_files(
     """Eight files of 60 MB: far less than two of them are in memory at a time."""
     state = {f"layers.{i}.weight": torch.randn(2500, 1000) for i in range(6)}
     write(tmp_path, [state] * 8)
+    assert peak(tmp_path) < 100
+
+
+def peak(folder: Path) -> float:
+    """MiB that scoring takes, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PEAK, str(folder)], capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < 100 * 1024
+    return int(done.stdout) / 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_what_is_not_contiguous_is_held_once(tmp_path: Path) -> None:
+    """Five files of 40 MB: as copies, without what they were copied from."""
+    state = {f"layers.{i}.weight": torch.randn(2500, 1000).t() for i in range(4)}
+    as_pickles(tmp_path, [state] * 5)
+    assert peak(tmp_path) < 5 * 40 + 60
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_small_tensors_take_kilobytes(tmp_path: Path) -> None:
+    state = {f"layers.{i}.weight": torch.randn(20) for i in range(2000)}
+    as_files(tmp_path, [state] * 4)
+    assert peak(tmp_path) * 1024 / (2000 * 4) < 9

@@ -16,7 +16,8 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ _NESTED = ("state_dict", "model_state_dict", "model", "module", "params")
 _STATES = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked|inv_freq)$")
 """Buffers that are saved with the parameters and aren't learned."""
 _MADV_DONTNEED = 4
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 class CheckpointError(TraceError):
@@ -56,22 +58,21 @@ class Checkpoint:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.tensors: dict[str, Tensor] = {}
         """(n,) each: views of what is mapped, or copies where a tensor isn't contiguous."""
-        self.left_out: list[str] = []
-        """Names of what is no floating-point parameter."""
+        self.left_out: dict[str, str] = {}
+        """Why each of the other tensors isn't read, by name."""
         self.extra: dict[str, Any] = {}
         """Whole numbers that stand beside the parameters, such as ``global_step``."""
         self._mapped: list[tuple[int, int]] = []
         self._loaded: list[Tensor] = []
         """All tensors as they were loaded: while they live, what is mapped stays where it is."""
         for file, expected in _files(path).items():
-            tied: set[object] = set()
-            for name, tensor in self._of_file(file, expected):
-                self._add(plain_name(name), tensor, tied)
+            tensors = self._of_file(file, expected)
             self._mapped += _mappings(file)
+            self._add(file, tensors)
         if not self.tensors:
             raise CheckpointError(f"{path}: holds no floating-point parameters")
 
-    def _of_file(self, file: Path, expected: set[str] | None) -> Iterator[tuple[str, Tensor]]:
+    def _of_file(self, file: Path, expected: set[str] | None) -> list[tuple[str, Tensor]]:
         found = _safe(file) if file.suffix in SAFE else self._pickled(file)
         if expected is not None and not expected <= found.keys():
             missing = sorted(expected - found.keys())
@@ -79,7 +80,7 @@ class Checkpoint:
                 f"{file}: lacks {missing[0]!r}, which its index says is in it "
                 f"({len(missing)} of {len(expected)} tensors are missing)"
             )
-        yield from found.items()
+        return [(plain_name(name), tensor) for name, tensor in found.items()]
 
     def _pickled(self, file: Path) -> Mapping[str, Tensor]:
         loaded = _load(file)
@@ -93,39 +94,78 @@ class Checkpoint:
         }
         return _state_dict(file, loaded)
 
-    def _add(self, name: str, tensor: Tensor, tied: set[object]) -> None:
-        self._loaded.append(tensor)
-        if not tensor.is_floating_point() or _STATES.search(name) or not tensor.numel():
-            self.left_out.append(name)
-            return
-        if tensor.layout != torch.strided:
-            raise CheckpointError(f"{self.path}: {name!r} is {tensor.layout}; only dense is read")
-        if name in self.shapes:
-            raise CheckpointError(f"{self.path}: holds {name!r} twice, but for what wraps modules")
-        if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.nbytes:
-            raise CheckpointError(f"{self.path}: {name!r} holds less than its shape says")
-        # A tensor and its transpose are the same parameter, other views of its memory aren't.
-        place = tensor.data_ptr(), *sorted(zip(tensor.shape, tensor.stride(), strict=True))
-        if place in tied:
-            return
-        tied.add(place)
-        self.shapes[name] = tuple(tensor.shape)
-        self.tensors[name] = tensor.detach().resolve_neg().contiguous().reshape(-1)
+    def _add(self, file: Path, tensors: list[tuple[str, Tensor]]) -> None:
+        """Take over what is a parameter, tied ones under the first of their names in sorted order:
+        the order in which a file holds them may be another one in the next checkpoint.
+        """
+        self._loaded += [tensor for _, tensor in tensors]
+        tied: dict[object, list[tuple[str, Tensor]]] = {}
+        for name, tensor in tensors:
+            if (reason := _no_parameter(name, tensor)) is not None:
+                self.left_out[name] = reason
+                continue
+            _require_readable(file, name, tensor)
+            # A tensor and its transpose are the same parameter, other views of its memory aren't.
+            layout = sorted(zip(tensor.shape, tensor.stride(), strict=True))
+            tied.setdefault((tensor.data_ptr(), *layout), []).append((name, tensor))
+        for each in tied.values():
+            (name, tensor), *others = sorted(each, key=lambda named: named[0])
+            if name in self.shapes or any(name == other for other, _ in others):
+                raise CheckpointError(f"{file}: holds {name!r} twice, but for what wraps modules")
+            self.left_out |= {other: f"the same tensor as {name}" for other, _ in others}
+            self.shapes[name] = tuple(tensor.shape)
+            self.tensors[name] = tensor.detach().resolve_neg().contiguous().reshape(-1)
+            if self.tensors[name].data_ptr() != tensor.data_ptr():
+                storage = tensor.untyped_storage()
+                self._let_go(storage.data_ptr(), storage.nbytes())
 
     def let_go(self, tensor: Tensor) -> None:
         """Give back the memory that a mapped tensor, or a part of one, has taken while it was read;
         it is read from the file again if it is touched again.
         """
-        start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        self._let_go(tensor.data_ptr(), tensor.nbytes)
+
+    def _let_go(self, start: int, size: int) -> None:
         for low, high in self._mapped:
-            if low <= start and stop <= high:
-                page = os.sysconf("SC_PAGE_SIZE")
-                start = start // page * page
-                length = -(-(stop - start) // page) * page
+            if low <= start and start + size <= high:
+                first = start // _PAGE * _PAGE
+                length = -(-(start + size - first) // _PAGE) * _PAGE
                 _libc().madvise(
-                    ctypes.c_void_p(start), ctypes.c_size_t(length), ctypes.c_int(_MADV_DONTNEED)
+                    ctypes.c_void_p(first), ctypes.c_size_t(length), ctypes.c_int(_MADV_DONTNEED)
                 )
                 return
+
+
+def _no_parameter(name: str, tensor: Tensor) -> str | None:
+    """Why a tensor is no parameter that can be followed, None if it is one."""
+    if _STATES.search(name):
+        return "a buffer, which isn't learned"
+    if not tensor.is_floating_point():
+        return f"of type {str(tensor.dtype).removeprefix('torch.')}"
+    return None if tensor.numel() else "without elements"
+
+
+def _require_readable(file: Path, name: str, tensor: Tensor) -> None:
+    """Raise CheckpointError for a parameter that isn't there in numbers that PyTorch can read."""
+    layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+    if layout != "strided":
+        raise CheckpointError(f"{file}: {name!r} is a {layout} tensor; only dense ones are read")
+    if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.nbytes:
+        raise CheckpointError(f"{file}: {name!r} holds less than its shape says")
+    if not _convertible(tensor.dtype):
+        raise CheckpointError(
+            f"{file}: {name!r} is of type {str(tensor.dtype).removeprefix('torch.')}, which "
+            "PyTorch can't convert to numbers of another type; save it as bfloat16 or float32"
+        )
+
+
+@lru_cache
+def _convertible(dtype: torch.dtype) -> bool:
+    try:
+        torch.empty(1, dtype=dtype).double()
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True
 
 
 def _files(path: Path) -> dict[Path, set[str] | None]:
@@ -173,7 +213,7 @@ def _shards(index: Path) -> dict[Path, set[str] | None]:
             of_file = shards.setdefault(place, set())
             assert of_file is not None
             of_file.add(tensor)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{index}: is no index of shards, or is damaged ({error}); expected "
             '{"weight_map": {tensor: file}}'
@@ -185,13 +225,30 @@ def _shards(index: Path) -> dict[Path, set[str] | None]:
 
 
 def _safe(file: Path) -> dict[str, Tensor]:
+    """Its tensors with layer 2 before layer 10: the file's own order, by letters, tells nothing."""
+    name = None
     try:
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            found = {}
+            for name in sorted(opened.keys(), key=_numbers_as_such):
+                found[name] = opened.get_tensor(name)
+            return found
     except SafetensorError as error:
+        if name is not None and "Dtype" in str(error):
+            raise CheckpointError(
+                f"{file}: {name!r} is of a type that PyTorch doesn't have ({error}); save it as "
+                "bfloat16 or float32"
+            ) from None
         raise CheckpointError(
             f"{file}: is no whole .safetensors file ({error}); copy or download it again"
         ) from None
+
+
+def _numbers_as_such(name: str) -> list[tuple[int, str]]:
+    return [
+        (int(part), "") if part.isdecimal() and len(part) < 16 else (-1, part)
+        for part in name.split(".")
+    ]
 
 
 def _load(file: Path) -> object:
@@ -271,5 +328,6 @@ def _mappings(file: Path) -> list[tuple[int, int]]:
     return found
 
 
+@lru_cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)

@@ -1,261 +1,211 @@
-"""The one pass over all checkpoints of a series, side by side and piece by piece."""
+"""Which checkpoints a series has, in what order, and what is known of the steps between them."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from trace_core.checkpoints.opened import Checkpoint, CheckpointError
-from trace_core.checkpoints.order import Series, open_series
-from trace_core.collect import collect
-from trace_core.concentration import EXACT_BELOW, exact_nodes, node_members
-from trace_core.histogram import BINS, Histogram
-from trace_core.importance import IMPORTANCES
-from trace_core.kernel import library
-from trace_core.kernel.plan import DTYPES, FACTORS, Plan, Workspace
-from trace_core.names import block_of, layer_of
-from trace_core.observed import Observed
-from trace_core.statistics import DISPLACEMENT, Array, FloatArray, Statistic
-from trace_core.trace import Trace
+from trace_core.checkpoints.opened import PICKLED, SAFE, STEMS, Checkpoint, CheckpointError
+from trace_core.statistics import FloatArray
 
-IMPORTANCE = "magnitude"
-_ROOM = 1 << 23
-"""Elements of all checkpoints together that are read at a time."""
-_LEAST, _MOST = 1 << 16, 1 << 21
-"""Elements of one checkpoint that are."""
+_NUMBER = r"(\d{1,15}(?:\.\d{1,9})?)"
+_END = r"(?![0-9A-Za-z]|\.\d)"
+_STEPS = [
+    re.compile(pattern.format(number=_NUMBER, end=_END), re.IGNORECASE)
+    for pattern in (
+        r"(?:global_?step|step|iter(?:ation)?)[-_=]?{number}((?-i:[kKMB])?){end}",
+        # checkpoint-7B and the like are sizes of models.
+        r"(?:checkpoint|ckpt)[-_=]?{number}([kK]?){end}",
+        r"epoch[-_=]?{number}(){end}",
+        r"(?<![0-9A-Za-z.]){number}((?-i:[kKMBT]))[-_ ]?tokens{end}",
+        r"tokens[-_=]?{number}((?-i:[kKMBT])?){end}",
+    )
+]
+"""What a step looks like in a name, a number and what it is in; the first kind that is there
+counts.
+"""
+_UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_MOST = 2**63
+"""Steps are kept in 64 bits: what is as large is none."""
+STATE = "trainer_state.json"
+"""What the Trainer of transformers keeps beside a checkpoint."""
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Elements ``start`` to ``stop`` (exclusive) of a tensor."""
+class Series:
+    """K checkpoints, in order."""
 
-    position: int
-    start: int
-    stop: int
-
-
-def trace_checkpoints(
-    paths: Iterable[str | PathLike[str]] | Series,
-    *,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Trace:
-    """The trace of a series of saved checkpoints: one observation an interval (see
-    `trace_core.checkpoints` for how it reads).
-
-    ``paths`` are of two checkpoints or more, or of one folder with several in it; where the steps
-    of all are known they are put into their order. ``on_progress`` is told how many of how many
-    bytes were read. Time goes with the bytes, which are read once; memory with the numbers of
-    tensors and of checkpoints.
-
-    Raises FileNotFoundError, and CheckpointError for what is no checkpoint, is damaged, holds
-    anything that would have to be run, or hasn't the same tensors as the first.
+    checkpoints: Sequence[Checkpoint]
+    steps: tuple[int, ...]
+    """Rising: the optimiser steps (or epochs, or tokens) before each, or 0, 1, 2 ... if not
+    `steps_known`.
     """
-    series = paths if isinstance(paths, Series) else open_series([Path(path) for path in paths])
-    first = series.checkpoints[0]
-    for other in series.checkpoints[1:]:
-        _require_alike(first, other)
-    return _Pass(series, list(first.tensors)).trace(on_progress or (lambda done, of: None))
-
-
-class _Pass:
-    def __init__(self, series: Series, names: list[str]) -> None:
-        self._series = series
-        self._names = names
-        self._tensors = [[each.tensors[name] for name in names] for each in series.checkpoints]
-        self._sizes = [tensor.numel() for tensor in self._tensors[0]]
-        intervals = len(series.checkpoints) - 1
-        self._statistics = np.zeros((intervals, len(names), DISPLACEMENT + 1))
-        self._bins: list[list[_Bins]] = [[_Bins() for _ in names] for _ in range(intervals)]
-        self._workspace = Workspace()
-
-    def trace(self, on_progress: Callable[[int, int], None]) -> Trace:
-        total = sum(tensor.nbytes for tensors in self._tensors for tensor in tensors)
-        done = 0
-        for batch in self._batches():
-            parts = [
-                [tensors[p.position][p.start : p.stop] for p in batch] for tensors in self._tensors
-            ]
-            self._add(batch, parts)
-            for checkpoint, tensors in zip(self._series.checkpoints, parts, strict=True):
-                for tensor in tensors:
-                    done += tensor.nbytes
-                    checkpoint.let_go(tensor)
-            on_progress(done, total)
-        return self._made()
-
-    def _batches(self) -> Iterator[list[_Piece]]:
-        """All elements of all tensors, in batches of about the same size."""
-        room = min(max(_ROOM // len(self._tensors), _LEAST), _MOST)
-        batch: list[_Piece] = []
-        used = 0
-        first = self._tensors[0]
-        # As they lie in the file, so that it is read from its start to its end.
-        for position in sorted(range(len(first)), key=lambda i: first[i].data_ptr()):
-            size = self._sizes[position]
-            for start in range(0, size, room):
-                stop = min(start + room, size)
-                if batch and used + stop - start > room:
-                    yield batch
-                    batch, used = [], 0
-                batch.append(_Piece(position, start, stop))
-                used += stop - start
-        yield batch
-
-    def _add(self, batch: list[_Piece], parts: list[list[Tensor]]) -> None:
-        """Sum up these pieces of every interval."""
-        parts = [
-            list(tensors) for tensors in zip(*map(_readable, zip(*parts, strict=True)), strict=True)
-        ]
-        for interval, (before, after) in enumerate(itertools.pairwise(parts)):
-            observed = self._observe(before, after, parts[0])
-            rows, importances = observed.statistics[0], observed.importances
-            assert importances is not None
-            stops = np.cumsum(importances.filled[0])
-            for i, piece in enumerate(batch):
-                self._statistics[interval, piece.position] += rows[i]
-                entries = slice(int(stops[i] - importances.filled[0, i]), int(stops[i]))
-                self._bins[interval][piece.position].add(
-                    importances.bins[entries],
-                    importances.counts[entries],
-                    importances.sums[entries],
-                )
-
-    def _observe(self, before: list[Tensor], after: list[Tensor], origin: list[Tensor]) -> Observed:
-        compiled = library()
-        positions = list(range(len(before)))
-        if compiled is None:
-            importance = IMPORTANCES[IMPORTANCE]
-            return collect(positions, before, after, before, [origin], importance, histogram=True)
-        dtypes = [tensor.dtype for tensor in before]
-        plan = Plan(
-            compiled, positions, before, [origin], dtypes, [], self._workspace, precise=True
-        )
-        plan.enter()
-        plan.run(
-            [tensor.data_ptr() for tensor in after],
-            [0] * len(after),
-            FACTORS[IMPORTANCE],
-            refresh=False,
-            histogram=True,
-        )
-        return plan.drain()
-
-    def _made(self) -> Trace:
-        names, series = self._names, self._series
-        layers = tuple(map(layer_of, names))
-        intervals = len(self._statistics)
-        filled = np.array([[each.filled for each in row] for row in self._bins], np.int64)
-        entries = [each.entries() for row in self._bins for each in row]
-        bins, counts, sums = (np.concatenate([entry[k] for entry in entries]) for k in range(3))
-        return Trace(
-            steps=np.array(series.steps[:-1], np.int64),
-            tensors=tuple(names),
-            layers=layers,
-            sizes=np.array(self._sizes, np.int64),
-            statistics=self._statistics,
-            learning_rates=np.repeat(series.learning_rates[:, None], len(names), axis=1),
-            histogram=Histogram(np.arange(intervals), filled, bins, counts, sums),
-            exact=self._exact(layers),
-            every=1,
-            importance=IMPORTANCE,
-            anchors=(series.steps[0],),
-        )
-
-    def _exact(self, layers: Sequence[str]) -> FloatArray:
-        """Of the small nodes, whose elements are read once more: (intervals, nodes, 2)."""
-        own, blocks = list(dict.fromkeys(layers)), list(dict.fromkeys(map(block_of, layers)))
-        members = node_members(
-            [own.index(layer) for layer in layers],
-            [blocks.index(block_of(each)) for each in layers],
-        )
-        small = [i for i, size in enumerate(self._sizes) if size < EXACT_BELOW]
-        found = []
-        for checkpoint, tensors in zip(self._series.checkpoints[:-1], self._tensors, strict=False):
-            values = {i: tensors[i].double().abs().numpy() for i in small}
-            found.append(exact_nodes(values, self._statistics[0, :, Statistic.COUNT], members))
-            for i in small:
-                checkpoint.let_go(tensors[i])
-        return np.stack(found)
-
-
-class _Bins:
-    """The histogram of one tensor in one interval, of its pieces."""
-
-    def __init__(self) -> None:
-        self._bins = np.zeros(0, np.int16)
-        self._counts = np.zeros(0, np.int64)
-        self._sums = np.zeros(0)
-
-    def add(self, bins: Array, counts: Array, sums: Array) -> None:
-        if not len(self._bins):
-            self._bins, self._counts, self._sums = (
-                bins.copy(),
-                counts.copy(),
-                sums.astype(np.float64),
-            )
-            return
-        count, mass = np.zeros(BINS, np.int64), np.zeros(BINS)
-        for b, n, s in ((self._bins, self._counts, self._sums), (bins, counts, sums)):
-            count[b] += n
-            mass[b] += s
-        self._bins = np.flatnonzero(count).astype(np.int16)
-        self._counts, self._sums = count[self._bins], mass[self._bins]
+    steps_known: bool
+    reordered: bool
+    """Whether they were given in another order than that of their steps."""
+    learning_rates: FloatArray
+    """(K − 1,) of each interval: see `trace_core.checkpoints`."""
+    rates_known: bool
+    """Whether the series tells them; else they are the numbers of steps."""
 
     @property
-    def filled(self) -> int:
-        return len(self._bins)
-
-    def entries(self) -> tuple[Array, Array, Array]:
-        return self._bins, self._counts, self._sums.astype(np.float32)
-
-
-def _readable(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """A piece of every checkpoint, as it is if all are of one type that the pass reads."""
-    dtypes = {tensor.dtype for tensor in tensors}
-    if len(dtypes) == 1 and dtypes <= DTYPES.keys():
-        return tensors
-    return tuple(tensor.double() for tensor in tensors)
+    def labels(self) -> list[str]:
+        """What to call each: its path, without what all of them begin with."""
+        parts = [_absolute(checkpoint.path).parts for checkpoint in self.checkpoints]
+        depth = 0
+        while all(len(each) > depth + 1 and each[depth] == parts[0][depth] for each in parts):
+            depth += 1
+        return ["/".join(each[depth:]) for each in parts]
 
 
-def _require_alike(first: Checkpoint, other: Checkpoint) -> None:
-    """Raise CheckpointError unless both have the same tensors of the same shapes."""
-    ours, theirs = first.shapes, other.shapes
-    missing, new = [n for n in ours if n not in theirs], [n for n in theirs if n not in ours]
-    if missing or new:
-        prefix = _prefix(missing, new)
-        if prefix is not None:
-            raise CheckpointError(
-                f"{other.path}: its tensors are named otherwise than in {first.path}: {new[0]!r} "
-                f"is {missing[0]!r} there ({prefix}); save both from the same module"
-            )
-        told = [
-            f"{what} {names[0]!r}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-            for what, names in (("lacks", missing), ("has besides", new))
-            if names
-        ]
+def open_series(paths: Sequence[Path]) -> Series:
+    """The checkpoints at these paths, or in the one folder that is given, by their steps if these
+    are known of all.
+
+    Raises FileNotFoundError, and CheckpointError if there are fewer than two, or one of them can't
+    be read.
+    """
+    searched = paths[0] if len(paths) == 1 and paths[0].is_dir() else None
+    if searched is not None:
+        paths = _inside(searched)
+    if len(paths) < 2:
         raise CheckpointError(
-            f"{other.path}: is of another model than {first.path}: it {' and '.join(told)}"
+            f"{', '.join(map(str, paths)) or 'nothing'}: a series needs two checkpoints or more, "
+            "or a folder with several in it"
         )
-    for name, shape in ours.items():
-        if theirs[name] != shape:
+    checkpoints = [Checkpoint(path) for path in paths]
+    found = [_step_of(checkpoint) for checkpoint in checkpoints]
+    steps = [step for step in found if step is not None]
+    if len(set(steps)) < len(paths):
+        if searched is not None:
             raise CheckpointError(
-                f"{other.path}: {name!r} has shape {theirs[name]}; in {first.path} it has {shape}"
+                f"{searched}: {_unclear(paths, found)}, so that the order of its checkpoints isn't "
+                "known; name them one by one, in their order"
             )
+        ones = np.ones(len(paths) - 1)
+        return Series(checkpoints, tuple(range(len(paths))), False, False, ones, False)
+    order = sorted(range(len(paths)), key=steps.__getitem__)
+    steps, checkpoints = sorted(steps), [checkpoints[i] for i in order]
+    reordered = searched is None and order != sorted(order)
+    rates = _learning_rates(checkpoints[-1].path, steps)
+    # As whole numbers: large ones next to each other are the same float.
+    spans = np.array([after - before for before, after in itertools.pairwise(steps)], np.float64)
+    return Series(
+        checkpoints,
+        tuple(steps),
+        True,
+        reordered,
+        spans if rates is None else rates,
+        rates is not None,
+    )
 
 
-def _prefix(missing: Sequence[str], new: Sequence[str]) -> str | None:
-    """What stands before all names on one side only, in words."""
-    if len(missing) != len(new):
+def _unclear(paths: Sequence[Path], steps: Sequence[int | None]) -> str:
+    """Why checkpoints can't be put into order."""
+    for i, step in enumerate(steps):
+        if step is None:
+            return f"nothing tells the step of {paths[i].name!r}"
+        if step in steps[:i]:
+            return (
+                f"{paths[steps.index(step)].name!r} and {paths[i].name!r} are both of step {step}"
+            )
+    raise AssertionError
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The checkpoints in a folder: ``checkpoint-*`` folders and the like, else files."""
+    entries = sorted(folder.iterdir())
+    folders = [each for each in entries if each.is_dir() and step_in(each.name) is not None]
+    if folders:
+        return folders
+    files = [each for each in entries if each.suffix in (*SAFE, *PICKLED) and each.is_file()]
+    if any(each.stem in STEMS for each in files):
+        raise CheckpointError(f"{folder}: is one checkpoint; a series needs two or more")
+    if not files:
+        raise CheckpointError(
+            f"{folder}: holds no checkpoints; expected folders such as checkpoint-500, or files "
+            f"that end in {', '.join((*SAFE, *PICKLED))}"
+        )
+    return files
+
+
+def step_in(name: str) -> int | None:
+    """The step that a name tells: ``checkpoint-500``, ``epoch=3-step=300`` (300), ``step-1.5k``,
+    ``500``; or the number of tokens, ``2B-tokens``. None if it tells none, or more than one.
+    """
+    for pattern in _STEPS:
+        if found := {_whole(*each) for each in pattern.findall(name)}:
+            return found.pop() if len(found) == 1 else None
+    return _whole(name, "") if re.fullmatch(r"[0-9]{1,15}", name) else None
+
+
+def _whole(number: str, unit: str) -> int | None:
+    """So many thousands and the like, None unless that is a whole number of steps."""
+    before, _, after = number.partition(".")
+    steps, rest = divmod(int(before + after) * _UNITS[unit], 10 ** len(after))
+    return None if rest or steps >= _MOST or (after and not unit) else steps
+
+
+def _step_of(checkpoint: Checkpoint) -> int | None:
+    """From its content, from what the trainer kept beside it, or from its name."""
+    folder = _folder_of(checkpoint.path)
+    told = checkpoint.extra.get("global_step", _state(folder).get("global_step"))
+    if isinstance(told, int) and not isinstance(told, bool) and 0 <= told < _MOST:
+        return told
+    return step_in(checkpoint.path.stem if folder is None else folder.name)
+
+
+def _absolute(path: Path) -> Path:
+    """With a name also where it was given as ``.`` or ``..``."""
+    return Path(os.path.abspath(path))
+
+
+def _folder_of(path: Path) -> Path | None:
+    """The folder that is a checkpoint, None where a file among others is one."""
+    path = _absolute(path)
+    if path.is_dir():
+        return path
+    return path.parent if Path(path.name.removesuffix(".index.json")).stem in STEMS else None
+
+
+def _state(folder: Path | None) -> dict[str, Any]:
+    if folder is None:
+        return {}
+    try:
+        state = json.loads((folder / STATE).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _learning_rates(last: Path, steps: Sequence[int]) -> FloatArray | None:
+    """Of each interval, from the last checkpoint's log: the sum over its steps, between what was
+    logged in a straight line. None if there is no usable log.
+    """
+    try:
+        logged = dict(
+            sorted(
+                (float(entry["step"]), float(entry["learning_rate"]))
+                for entry in _state(_folder_of(last)).get("log_history", [])
+                if "learning_rate" in entry and "step" in entry
+            )
+        )
+    except (TypeError, ValueError, AttributeError, OverflowError):
         return None
-    for short, long, side in ((missing, new, "more"), (new, missing, "less")):
-        extra = len(long[0]) - len(short[0])
-        prefix = min(long)[: max(extra, 0)]
-        if extra > 0 and sorted(prefix + name for name in short) == sorted(long):
-            return f"{prefix!r} {side} before each"
-    return None
+    at, rates = np.array(list(logged)), np.array(list(logged.values()))
+    if not len(at) or not np.isfinite([at, rates]).all():
+        return None
+    ends = np.array(steps, np.float64)
+    places = np.unique(np.concatenate([at, ends]))
+    between = np.interp(places, at, rates)
+    sums = np.concatenate([[0.0], np.cumsum(np.diff(places) * (between[:-1] + between[1:]) / 2)])
+    found: FloatArray = np.diff(np.interp(ends, places, sums))
+    return found if (found > 0).all() else None

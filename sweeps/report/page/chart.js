@@ -36,6 +36,12 @@ export function logTicks(low, high) {
   return found;
 }
 
+/** The fewest significant figures, from 3 on, by which no two of `values` read alike. */
+function telling(values) {
+  const differ = (digits) => new Set(values.map((each) => significant(each, digits))).size;
+  return [3, 4, 5, 6, 7].find((digits) => differ(digits) === values.length) ?? 8;
+}
+
 function extent(values) {
   let low = Infinity;
   let high = -Infinity;
@@ -47,9 +53,11 @@ function extent(values) {
   return low <= high ? [low, high] : null;
 }
 
-/** A chart of `lines`: {name, key, xs, ys, low, high} over an axis that they share.
+/** A chart of `lines`: {name, key, xs, ys, low, high} over an axis that they share; where a line has
+ * `told`, each of its points is a dot that says so under the pointer.
  *
- * `y.log` and `y.reversed` as they say; `marks` are {x, name}, drawn across. Null without a point. */
+ * `y.log` and `y.reversed` as they say; `x.names` are [place, text] in place of numbers along the
+ * axis; `marks` are {x, name}, drawn across. Null without a point. */
 export function lineChart({ title, x, y, lines, marks = [], width = WIDTH, height = HEIGHT }) {
   const positive = (value) => (y.log && !(value > 0) ? null : value);
   const all = lines.flatMap((line) => [...line.ys, ...(line.low ?? []), ...(line.high ?? [])]);
@@ -68,17 +76,19 @@ export function lineChart({ title, x, y, lines, marks = [], width = WIDTH, heigh
   const share = (value) => (place(value) - place(range[0])) / (place(range[1]) - place(range[0]));
   const py = (value) => TOP + (y.reversed ? share(value) : 1 - share(value)) * inner;
   const yTicks = y.ticks ?? (y.log ? logTicks(range[0], range[1]) : ticks(range[0], range[1]));
+  const digits = telling(yTicks);
   const parts = [
     ...yTicks.flatMap((tick) => [
       svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: py(tick), y2: py(tick) }),
-      svg("text", { x: LEFT - 7, y: py(tick) + 4, "text-anchor": "end" }, significant(tick)),
-    ]),
-    ...ticks(span[0], span[1]).map((tick) =>
       svg(
         "text",
-        { x: px(tick), y: height - BOTTOM + 17, "text-anchor": "middle" },
-        significant(tick, 6),
+        { x: LEFT - 7, y: py(tick) + 4, "text-anchor": "end" },
+        significant(tick, digits),
       ),
+    ]),
+    ...(x.names ?? ticks(span[0], span[1]).map((tick) => [tick, significant(tick, 6)])).map(
+      ([tick, name]) =>
+        svg("text", { x: px(tick), y: height - BOTTOM + 17, "text-anchor": "middle" }, name),
     ),
     svg("line", {
       class: "axis",
@@ -131,7 +141,13 @@ function drawn(line, px, py, positive) {
   const path = runs.filter((run) => run.length).map((run) => `M${run.map(text).join("L")}`);
   const drawing = svg("path", { class: `curve${key}`, d: path.join("") });
   if (line.name) drawing.append(svg("title", {}, line.name));
-  return [...parts, drawing];
+  const places = points(line.ys);
+  const dots = (line.told ?? []).map((told, index) => {
+    const point = places[index];
+    const place = point && { cx: point[0].toFixed(1), cy: point[1].toFixed(1), r: 3.5 };
+    return point && svg("circle", { class: `mark${key}`, ...place }, svg("title", {}, told));
+  });
+  return [...parts, drawing, ...dots];
 }
 
 function text(point) {
@@ -139,15 +155,16 @@ function text(point) {
 }
 
 /** A map of `rows` (names) by steps: `cells[row][column]` from 0 to 1 or null, stronger is more.
+ * With `columns` (names), which `axis` says what they are, those are written in place of steps.
  *
  * `told(row, column)` is what a cell says under the pointer; `marks` are {x, name} in steps. */
-export function heatmap({ title, rows, steps, cells, told, marks = [] }) {
-  const rowHeight = Math.max(10, Math.min(22, 260 / rows.length));
+export function heatmap({ title, rows, steps, columns, axis, cells, told, marks = [] }) {
+  const rowHeight = Math.max(14, Math.min(22, 260 / rows.length));
   const left = 150;
   const width = 2 * WIDTH;
   const height = TOP + rowHeight * rows.length + BOTTOM;
-  const columns = steps.length;
-  const cell = (width - left - RIGHT) / columns;
+  const count = (columns ?? steps).length;
+  const cell = (width - left - RIGHT) / count;
   const parts = [svg("text", { class: "title", x: 4, y: 15 }, title)];
   rows.forEach((name, row) => {
     const y = TOP + row * rowHeight;
@@ -163,11 +180,12 @@ export function heatmap({ title, rows, steps, cells, told, marks = [] }) {
   });
   const base = TOP + rowHeight * rows.length;
   const px = (step) =>
-    left + ((step - steps[0]) / (steps.at(-1) - steps[0] || 1)) * (cell * (columns - 1)) + cell / 2;
-  for (const tick of ticks(steps[0], steps.at(-1), 6)) {
-    parts.push(
-      svg("text", { x: px(tick), y: base + 16, "text-anchor": "middle" }, significant(tick, 6)),
-    );
+    left + ((step - steps[0]) / (steps.at(-1) - steps[0] || 1)) * (cell * (count - 1)) + cell / 2;
+  const named = columns
+    ? thinned(columns).map((column) => [left + (column + 0.5) * cell, columns[column]])
+    : ticks(steps[0], steps.at(-1), 6).map((tick) => [px(tick), significant(tick, 6)]);
+  for (const [x, name] of named) {
+    parts.push(svg("text", { x, y: base + 16, "text-anchor": "middle" }, name));
   }
   for (const mark of marks) {
     parts.push(
@@ -176,10 +194,18 @@ export function heatmap({ title, rows, steps, cells, told, marks = [] }) {
     if (mark.name)
       parts.push(svg("text", { class: "note", x: px(mark.x) + 4, y: TOP - 6 }, mark.name));
   }
-  parts.push(svg("text", { x: (left + width) / 2, y: base + 33, "text-anchor": "middle" }, "step"));
+  parts.push(
+    svg("text", { x: (left + width) / 2, y: base + 33, "text-anchor": "middle" }, axis ?? "step"),
+  );
   const box = { class: "chart live-chart", viewBox: `0 0 ${width} ${height}`, role: "img" };
-  const desc = `${rows.length} layers over ${steps.length} spans of steps.`;
+  const desc = `${rows.length} layers over ${count} ${columns ? "columns" : "spans of steps"}.`;
   return svg("svg", box, svg("title", {}, title), svg("desc", {}, desc), parts);
+}
+
+/** The positions of at most eight of `names`, evenly apart. */
+function thinned(names) {
+  const apart = Math.ceil(names.length / 8);
+  return [...names.keys()].filter((index) => index % apart === 0);
 }
 
 /** A list of names with their colours. */

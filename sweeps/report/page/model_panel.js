@@ -1,10 +1,11 @@
 // One model in depth, or two side by side: what differs, how they moved, where, and when.
 
-import { heatmap, legend, lineChart } from "./chart.js";
+import { legend, lineChart } from "./chart.js";
 import { settingOf } from "./columns.js";
 import { thinCurve } from "./data.js";
 import { html, save } from "./elements.js";
 import { chartButtons } from "./exporting.js";
+import { layersOf, phaseMarks } from "./layers.js";
 import { verdictOn } from "./pairs.js";
 import { partsOf } from "./parts.js";
 import { capitalised, number, percent, plain, readable, significant, span } from "./words.js";
@@ -155,55 +156,6 @@ function rateOf({ models, curves }, both) {
       "Mean over the seeds. The other curves and the layers are in the page for the leading models alone; the traces in the run directory hold them for all.",
     ),
   ].filter(Boolean);
-}
-
-function phaseMarks(found) {
-  return (found.phases ?? []).map((phase) => ({
-    x: phase.start,
-    name: phase.schedule ? "schedule" : "",
-  }));
-}
-
-function layersOf(found, name) {
-  const { layers } = found;
-  if (!layers.names.length) return [];
-  const map = (kind, title, log) => {
-    const shade = shadesOf(layers[kind].flat(), log);
-    const told = (row, column) =>
-      `${layers.names[row]}, step ${significant(layers.steps[column], 6)}: ${significant(layers[kind][row][column])}`;
-    const cells = layers[kind].map((row) => row.map(shade));
-    const drawing = heatmap({
-      title,
-      rows: layers.names,
-      steps: layers.steps,
-      cells,
-      told,
-      marks: phaseMarks(found),
-    });
-    return html("figure", {}, drawing, chartButtons(`layers-${kind.replace("_", "-")}`, drawing));
-  };
-  return [
-    html("h3", {}, name ? `Layer by layer: ${name}` : "Layer by layer"),
-    html(
-      "p",
-      { class: "quiet" },
-      "Of the first seed. Stronger is more; the change rate is shaded by its logarithm. A line marks where a phase begins.",
-    ),
-    map("change_rate", "Change rate", true),
-    map("explainability", "Explainability", false),
-  ];
-}
-
-function shadesOf(values, log) {
-  const known = values
-    .filter((value) => value !== null && (!log || value > 0))
-    .map((value) => (log ? Math.log(value) : value));
-  const low = known.reduce((a, b) => Math.min(a, b), Infinity);
-  const high = known.reduce((a, b) => Math.max(a, b), -Infinity);
-  return (value) => {
-    if (value === null || (log && !(value > 0))) return null;
-    return high > low ? ((log ? Math.log(value) : value) - low) / (high - low) : 0.5;
-  };
 }
 
 function movers(found) {
