@@ -28,7 +28,7 @@ export function partsOf(rows) {
     html(
       "p",
       { class: "quiet" },
-      "Of the first seed, over the whole training. A part's share is that of the squared steps of all parameters: a head that is new moves more than what comes from a checkpoint, whatever the model.",
+      "Of the first seed, over the whole training. A part's share is that of the squared steps of all parameters. A head that is new changes most for its size, whatever the model.",
     ),
     html("div", { class: "scroll", role: "region", "aria-label": "Parts", tabindex: "0" }, table),
     below(tableButtons("parts", () => readTable(table))),
