@@ -31,18 +31,16 @@ def parts(trace: Trace, kinds: Mapping[str, str]) -> list[dict[str, Any]]:
     No rows for a model whose parts are single blocks, which its layers tell as well, or of more
     than `MOST`.
     """
-    moved = float(trace.statistics[:, :, Statistic.SQ_DELTA].sum())
     chosen = list(_named(trace))
     if not any(depth for _, depth, _ in chosen) or len(chosen) > MOST:
         return []
+    moved = _moved(trace)
     return [
         {
             "name": name,
             "depth": depth,
             "parameters": int(part.active[-1]) if len(part) else 0,
-            "share": _figure(part.statistics[:, :, Statistic.SQ_DELTA].sum() / moved)
-            if moved
-            else None,
+            "share": _figure(_moved(part) / moved) if moved else None,
             "change_rate": _figure(mean(part.change_rate(kinds["change_rate"]))),
             "stability": _figure(defined_stability(part, kinds["stability"])),
             "explainability": _figure(mean(part.explainability(kinds["explainability"]))),
@@ -58,6 +56,10 @@ def _named(trace: Trace) -> Iterator[tuple[str, int, Trace]]:
         if len(blocks) > 1:
             for block, each in blocks.items():
                 yield (f"{name}, the rest" if block == name else block), 1, each
+
+
+def _moved(trace: Trace) -> float:
+    return float(trace.statistics[:, :, Statistic.SQ_DELTA].sum())
 
 
 def _figure(value: float) -> float | None:

@@ -15,6 +15,7 @@ from sweeps.scoring import curve
 from sweeps.selection import setting_importances
 from sweeps.validity import assess_ranking
 from trace_core.alpha import leaders, share_first
+from trace_core.statistics import Statistic
 
 ARCHITECTURES = {"mlp": "hidden", "cnn": "channels", "gru": "hidden", "transformer": "width"}
 INITS = ("default", "xavier_uniform", "kaiming_normal", "orthogonal", "normal_002")
@@ -49,11 +50,38 @@ class MadeUpTrace:
     def by_layer(self) -> dict[str, MadeUpTrace]:
         return {"hidden": self, "output": self}
 
+    def by_part(self) -> dict[str, MadeUpTrace]:
+        return {"backbone": self, "head": MadeUpBlock(self)}
+
+    def by_block(self) -> dict[str, MadeUpTrace]:
+        return {f"backbone.layer.{number}": MadeUpBlock(self) for number in range(2)}
+
+    @property
+    def statistics(self) -> Any:
+        return np.ones((len(self.steps), 2, len(Statistic)))
+
+    @property
+    def active(self) -> Any:
+        return np.full(len(self.steps), 1234)
+
+    def stability(self, kind: str) -> float:
+        return 0.875 if len(self.steps) > 8 else float("nan")
+
     def top_movers(self, count: int) -> list[tuple[str, float]]:
         return [("output.weight", 3.25), ("hidden.weight", 1.5)][:count]
 
     def most_important(self, count: int) -> list[tuple[str, float]]:
         return [("hidden.weight", 0.75), ("output.weight", 0.25)][:count]
+
+
+class MadeUpBlock(MadeUpTrace):
+    """A part without parts of its own."""
+
+    def __init__(self, whole: MadeUpTrace) -> None:
+        self.__dict__ |= whole.__dict__
+
+    def by_block(self) -> dict[str, MadeUpTrace]:
+        return {"": self}
 
 
 @dataclass
