@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from search_spaces import source_of
 from sweeps import records
 from sweeps.candidate import Candidate, Training
 from sweeps.config import SweepConfig
@@ -164,12 +165,18 @@ class Conductor:
             name for work in (*self._queue, *self._running.values()) for name in work.ids
         }
         groups = [trainings[:1], trainings[1:]] if reports else [trainings]
-        if not self.config.replicates_together:
+        if not self._whole(trainings[0].candidate.architecture):
             groups = [[training] for training in trainings]
         for group in groups:
             if not needed.isdisjoint(training.training_id for training in group):
                 first = group[0] is trainings[0]
                 self._queue.append(Work(tuple(group), trial, reports if first and judged else ()))
+
+    def _whole(self, architecture: str) -> bool:
+        """Whether one worker is given all replicates of a model: those from checkpoints can't take
+        their steps as one, and several workers make them sooner.
+        """
+        return self.config.replicates_together and source_of(architecture) is None
 
     @property
     def running(self) -> set[str]:
@@ -179,7 +186,8 @@ class Conductor:
     @property
     def most(self) -> int:
         """How many workers could have trainings at once from now on, at most."""
-        left, whole = self.trials - len(self.study), self.config.replicates_together
+        left = self.trials - len(self.study)
+        whole = all(map(self._whole, self.config.space.architectures))
         replicates = 1 if whole else self.config.replicates
         missing = sum(min(len(trial.missing), replicates) for trial in self._open.values())
         return left * replicates + missing + len(self._restoring)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from sweeps import records
 from sweeps.candidate import Candidate
+from sweeps.checkpoint_names import short_names
 from sweeps.config import SweepConfig, load_config
 from sweeps.kept_scores import KeptScores, replicate_table
 from sweeps.ledger import counts, ledger_table, write_ledger
@@ -187,7 +188,9 @@ def _environment(run: RunDirectory) -> dict[str, Any]:
 
 
 def _model_table(trials: list[StudyTrial]) -> pd.DataFrame:
-    """One row per distinct model; of its trials' states the one that stands for most counts."""
+    """One row per distinct model; of its trials' states the one that stands for most counts. Where
+    models begin from checkpoints, these stand beside the architecture.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for trial in trials:
         if not trial.details:
@@ -197,7 +200,7 @@ def _model_table(trials: list[StudyTrial]) -> pd.DataFrame:
         model_id = trial.details["model"]
         row = {
             "model_id": model_id,
-            "architecture": candidate.family,
+            "architecture": candidate.architecture,
             "init": candidate.init,
             "settings": candidate.described(),
             "learning_rate": candidate.learning_rate,
@@ -213,6 +216,12 @@ def _model_table(trials: list[StudyTrial]) -> pd.DataFrame:
         known = rows.get(model_id)
         if known is None or _PRECEDENCE.index(trial.state) < _PRECEDENCE.index(known["state"]):
             rows[model_id] = row
+    begun_from = {row["settings"].get("checkpoint") for row in rows.values()} - {None}
+    names = short_names(begun_from)
+    for row in rows.values():
+        checkpoint = row["settings"].get("checkpoint")
+        if checkpoint is not None:
+            row["architecture"] += f" {names[checkpoint]}"
     columns = ["model_id", "architecture", "init", "settings", "state", "reason"]
     columns += ["trainings", "candidate"]
     return pd.DataFrame(list(rows.values()), columns=None if rows else columns)
