@@ -38,6 +38,11 @@ class Source(Protocol):
         there.
         """
 
+    def contents(self, given: Mapping[str, Dimension]) -> dict[str, str]:
+        """What tells the content of each file or folder that these settings name, by its name.
+        Raises SpaceError.
+        """
+
     def problems(self, task: Task, given: Mapping[str, Dimension], where: str) -> list[str]:
         """All that is wrong with these settings for the task and can be known before anything is
         trained, a line each with its key path.

@@ -109,6 +109,10 @@ def resume(
     settings = _checked(load_config(directory.configuration), str(directory.configuration))
     count = worker_count(workers, settings, ray_address)
     _reach(ray_address)
+    require_ready(settings, str(directory.configuration))
+    from sweeps.sweep import require_unchanged
+
+    require_unchanged(directory, settings)
     if trials is not None and trials != settings.trials:
         longer = load_config(directory.configuration, {"trials": trials})
         if trials < settings.trials:
@@ -122,7 +126,6 @@ def resume(
         settings = longer
         with directory.driving():
             write_atomically(directory.configuration, settings.dump().encode())
-    require_ready(settings, str(directory.configuration))
     return drive_directory(directory, settings, count, ray_address, import_path, progress=progress)
 
 

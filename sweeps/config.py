@@ -27,6 +27,7 @@ from search_spaces import (
     Space,
     SpaceError,
     Task,
+    forget_task,
     get_architecture,
     get_task,
     source_of,
@@ -306,6 +307,8 @@ def require_ready(config: SweepConfig, source: str) -> None:
     ``source`` is where the configuration is from, for messages.
     """
     problems: list[str] = []
+    if not isinstance(config.task, str):
+        forget_task(config.task)
     try:
         task = config.task_object()
         task.data()
@@ -317,8 +320,23 @@ def require_ready(config: SweepConfig, source: str) -> None:
         origin = source_of(name)
         if origin is not None and not problems:
             problems += origin.problems(task, given, f"space.architecture.{name}")
+    if not problems:
+        problems += _data_problems(config)
     if problems:
         raise ConfigError(source, problems)
+
+
+def _data_problems(config: SweepConfig) -> list[str]:
+    """What is wrong with the data as the models read it, which is prepared for this."""
+    from sweeps.data import prepare_all
+
+    try:
+        prepared = prepare_all(config)
+    except SpaceError as error:
+        return list(error.problems)
+    if config.task_object().kind != "language" or not prepared:
+        return []
+    return _steps_problems(config, min(len(each.splits.train) for each in prepared.values()))
 
 
 def _fit_problems(config: SweepConfig) -> list[str]:
@@ -349,6 +367,11 @@ def _size_problems(config: SweepConfig) -> list[str]:
     except (Exception, SystemExit) as error:
         # Loading the user's data may raise anything.
         return [f"task: cannot load {config.task}: {type(error).__name__}: {error}"]
+    # How many sequences texts make, a tokenizer says.
+    return [] if config.task_object().kind == "language" else _steps_problems(config, examples)
+
+
+def _steps_problems(config: SweepConfig, examples: int) -> list[str]:
     batch_key, _, batch = _ends(config, "batch_size")
     if batch > examples:
         return [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search_spaces import (
     Choice,
@@ -24,8 +24,10 @@ from search_spaces import (
 )
 from search_spaces.architecture import Source
 from search_spaces.cache import cached
-from sweeps.candidate import Candidate
-from sweeps.config import SweepConfig
+
+if TYPE_CHECKING:
+    from sweeps.candidate import Candidate
+    from sweeps.config import SweepConfig
 
 TaskSpec = str | Mapping[str, Any]
 
@@ -65,7 +67,8 @@ def prepare_all(config: SweepConfig) -> dict[str, Prepared]:
     """What is worth sharing of the data of all candidates of a sweep, by its key.
 
     That is the data of tasks made of files, and what checkpoints read; where a setting on which
-    this depends is a range, it is left to those who draw from it.
+    this depends is a range, it is left to those who draw from it. Kept in this process until other
+    data is prepared. Raises SpaceError.
     """
     found: dict[str, Prepared] = {}
     for architecture in config.space.architectures:
@@ -73,6 +76,8 @@ def prepare_all(config: SweepConfig) -> dict[str, Prepared]:
             if key not in found:
                 each = _prepared(config.task, architecture, settings)
                 found[key] = Prepared(each.task.without_data(), each.splits, each.baseline)
+    _shared.clear()
+    _shared.update(found)
     return found
 
 
@@ -103,11 +108,12 @@ def _preparations(config: SweepConfig, architecture: str) -> dict[str, dict[str,
 def _key(task: TaskSpec, architecture: str, settings: Mapping[str, Scalar]) -> str | None:
     """By what data is known; None where it is the task's own and no file's."""
     source = source_of(architecture)
-    if source is None and not get_task(task).content:
+    content = get_task(task).content
+    if source is None and not content:
         return None
     how = {} if source is None else source.preparation(source.canonical(settings))
     # A candidate that was sent as JSON has its keys in another order.
-    told = {"task": task, "by": architecture if how else "", "settings": how}
+    told = {"task": task, "content": content, "by": architecture if how else "", "settings": how}
     return json.dumps(told, sort_keys=True)
 
 

@@ -30,6 +30,8 @@ DAMAGE = (
 
 CONTENT = "task_content"
 """Under which name ``environment.json`` has the hash of a task's files."""
+CHECKPOINTS = "checkpoints"
+"""Under which name it has what tells the content of each checkpoint, by its name."""
 
 
 class RunDirectoryError(ValueError):

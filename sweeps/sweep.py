@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from search_spaces import source_of
+from search_spaces.errors import listing
 from sweeps.conductor import Conductor, Progress
 from sweeps.config import SweepConfig
 from sweeps.earlier import gather
@@ -25,6 +27,7 @@ from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.loggers import Logbook
 from sweeps.objectives import Objectives
 from sweeps.run_directory import (
+    CHECKPOINTS,
     CONTENT,
     RunDirectory,
     RunDirectoryError,
@@ -82,9 +85,34 @@ def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirect
 
 
 def _content(config: SweepConfig) -> dict[str, Any]:
-    """What tells the files of the sweep's task, which may not be where its results are read."""
+    """What tells the files that the sweep is about, which may not be where its results are read."""
     content = "" if isinstance(config.task, str) else config.task_object().content
-    return {CONTENT: content} if content else {}
+    checkpoints: dict[str, str] = {}
+    for name, given in config.space.architectures.items():
+        source = source_of(name)
+        if source is not None:
+            checkpoints |= source.contents(given)
+    told = {CONTENT: content, CHECKPOINTS: checkpoints}
+    return {name: each for name, each in told.items() if each}
+
+
+def require_unchanged(run: RunDirectory, config: SweepConfig) -> None:
+    """Raise RunDirectoryError where the files that the sweep is about don't hold what they did when
+    it was begun: what was trained on the ones isn't to be ranked beside what is on the others.
+    """
+    before, now = run.read_environment(), _content(config)
+    changed = []
+    if before.get(CONTENT, now.get(CONTENT)) != now.get(CONTENT):
+        changed.append(f"the data of {config.task_name}")
+    known = before.get(CHECKPOINTS, {})
+    for name, content in now.get(CHECKPOINTS, {}).items():
+        if known.get(name, content) != content:
+            changed.append(f"the checkpoint {name}")
+    if changed:
+        raise RunDirectoryError(
+            f"{run.path}: {listing(changed)} changed since the sweep was begun; put back what was "
+            "there, or begin another sweep"
+        )
 
 
 def environment() -> dict[str, Any]:

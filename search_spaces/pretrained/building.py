@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -164,6 +165,11 @@ def _of_texts(
         )
     make = transformers_models.on_meta if check else transformers_models.load
     backbone = make(checkpoint, config, place, language=language)
+    if "attention_mask" not in inspect.signature(backbone.forward).parameters:
+        raise SpaceError(
+            f"{place}: got {shown(settings['checkpoint'])}, whose model, {config.model_type}, "
+            "takes no attention mask: it would read what short texts are filled up with"
+        )
     _check_positions(backbone, config, settings, where)
     padding = config.pad_token_id if isinstance(config.pad_token_id, int) else 0
     blocks = find_blocks(backbone)
@@ -178,6 +184,11 @@ def _of_texts(
             f"{place}: {checkpoint.folder / 'config.json'}: model_type {config.model_type} has "
             f"states of size {shown(width)}; must be one hidden_size"
         )
+    if not check:
+        # Some models project their states to another size.
+        read = TextModel(backbone, None, blocks, pooling=pooling, padding=padding).eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            width = int(read.features(read.example).shape[1])
     head = nn.Linear(width, shape.outputs)
     return TextModel(backbone, head, blocks, pooling=pooling, padding=padding)
 

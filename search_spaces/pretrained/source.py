@@ -18,7 +18,7 @@ from search_spaces.pretrained.settings import SETTINGS, canonical
 if TYPE_CHECKING:
     from search_spaces.tasks.task import Splits, Task
 
-VERSION = 1
+VERSION = 2
 """Of how data is prepared."""
 
 
@@ -58,6 +58,11 @@ class Checkpoints:
         if checkpoint.form == "state":
             told["builder"] = _with_code(checkpoint.builder_of(settings))
         return told
+
+    def contents(self, given: Mapping[str, Dimension]) -> dict[str, str]:
+        """What tells each checkpoint's content, by its name. Raises SpaceError."""
+        names = [str(name) for name in _values(given["checkpoint"])]
+        return {name: find(name, PLACE).content() for name in names}
 
     def preparation(self, settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """What the prepared data depends on: the tokenizer and the length, or what pixels are."""

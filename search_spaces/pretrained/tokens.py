@@ -43,6 +43,8 @@ def read_tokenizer(checkpoint: Checkpoint, where: str) -> Any:
             f"{where}: {folder}: its tokenizer, {type(tokenizer).__name__}, has no fast form; save "
             "one as tokenizer.json"
         )
+    # A text is read from its beginning, whatever the tokenizer was last used for.
+    tokenizer.truncation_side = "right"
     return tokenizer
 
 
@@ -106,9 +108,14 @@ def _rows(tokenizer: Any, texts: Array, max_length: int) -> list[list[int]]:
 
 
 def _blocks(tokenizer: Any, texts: Array, max_length: int) -> tuple[list[list[int]], list[int]]:
-    """Blocks of tokens, and how many bytes of text those after the first of each stand for."""
+    """Blocks of tokens, and how many bytes of text those after the first of each stand for.
+
+    The token for what the tokenizer doesn't know stands for no byte: which ones, it doesn't tell.
+    """
     blocks: list[list[int]] = []
     read: list[int] = []
+    ends_too = tokenizer.unk_token_id in (tokenizer.eos_token_id, tokenizer.bos_token_id)
+    unknown = None if ends_too else tokenizer.unk_token_id
     for start in range(0, len(texts), _AT_ONCE):
         some = list(texts[start : start + _AT_ONCE])
         with quiet():
@@ -121,24 +128,43 @@ def _blocks(tokenizer: Any, texts: Array, max_length: int) -> tuple[list[list[in
                 return_token_type_ids=False,
             )
         for text, ids, spans in zip(some, told["input_ids"], told["offset_mapping"], strict=True):
-            ends = _byte_ends(text, [end for _, end in spans])
+            size = np.diff(_byte_ends(text, spans), prepend=0)
+            if unknown is not None:
+                size[np.array(ids, dtype=np.int64) == unknown] = 0
             for at in range(0, len(ids), max_length):
                 block = ids[at : at + max_length]
                 if len(block) >= 2:
                     blocks.append(block)
-                    read.append(int(ends[at + len(block) - 1] - ends[at]))
+                    read.append(int(size[at + 1 : at + len(block)].sum()))
     return blocks, read
 
 
-def _byte_ends(text: str, ends: list[int]) -> Array:
-    """Up to which byte of a text each token has come, by the characters at which they end."""
-    # Special tokens end at 0 wherever they stand, and the parts of one character at its end.
-    reached = np.maximum.accumulate(np.array(ends, dtype=np.int64)) if ends else np.zeros(0, int)
+def _byte_ends(text: str, spans: Sequence[tuple[int, int]]) -> Array:
+    """Up to which byte of a text each token has come, by the characters (from, to) that each has a
+    part of. A character's bytes are spread over its tokens.
+    """
+    # Special tokens have no character, and end at 0 wherever they stand.
+    ends = np.array([end for _, end in spans], dtype=np.int64)
     if text.isascii():
-        return reached
+        return np.maximum.accumulate(ends)
     widths = [len(character.encode("utf-8", "surrogatepass")) for character in text]
-    found: Array = np.concatenate([[0], np.cumsum(widths)])[reached]
-    return found
+    before = np.concatenate([[0], np.cumsum(widths)])
+    found: Array = before[ends]
+    tokens = np.zeros(len(text) + 1, dtype=np.int64)
+    for start, end in spans:
+        if start < end:
+            tokens[start] += 1
+            tokens[end] -= 1
+    tokens = tokens.cumsum()
+    if tokens.max() > 1:
+        seen: dict[int, int] = {}
+        for number, (start, end) in enumerate(spans):
+            for place in {start, end - 1} if start < end else ():
+                seen[place] = seen.get(place, 0) + 1
+            last = end - 1
+            if start < end and tokens[last] > 1:
+                found[number] = before[last] + widths[last] * seen[last] // tokens[last]
+    return np.maximum.accumulate(found)
 
 
 def vocabulary_problem(tokenizer: Any, checkpoint: Checkpoint) -> str | None:

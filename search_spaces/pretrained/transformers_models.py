@@ -39,7 +39,11 @@ def read_config(checkpoint: Checkpoint, where: str) -> Any:
             f"{where}: {folder}: {config.model_type} is an encoder with a decoder; must be one of "
             "the two"
         )
-    config.use_cache = False
+    # A name in these would be taken for a package of code on the hub, which would be run.
+    config._attn_implementation = None
+    config._experts_implementation = None
+    config.use_cache = config.output_attentions = config.output_hidden_states = False
+    config.return_dict = True
     return config
 
 

@@ -13,6 +13,7 @@ from search_spaces.tasks.digits import DIGITS
 from search_spaces.tasks.kinds import (
     TaskKind,
     adopt_task,
+    forget_task,
     kind_files,
     kind_identity,
     kind_label,
@@ -128,6 +129,7 @@ __all__ = [
     "TaskKind",
     "adopt_task",
     "classification_splits",
+    "forget_task",
     "get_task",
     "regression_splits",
     "task_files",

@@ -153,6 +153,16 @@ def adopt_task(value: Mapping[Any, Any], task: Task) -> None:
     _ADOPTED[json.dumps(kind_spec(value), sort_keys=True)] = task
 
 
+def forget_task(value: Mapping[Any, Any]) -> None:
+    """Have `kind_task` read the files of ``{KIND: settings}`` anew when it is next asked: a process
+    may live longer than what they hold.
+    """
+    told = json.dumps(kind_spec(value), sort_keys=True)
+    _ADOPTED.pop(told, None)
+    for key in [key for key in _MADE if key[0] == told]:
+        del _MADE[key]
+
+
 def kind_task(value: Mapping[Any, Any]) -> Task:
     """The task of ``{KIND: settings}``, with its data loaded: whatever is wrong with a file is said
     here. The same object for the same settings and path. Raises SpaceError.

@@ -122,6 +122,9 @@ def _text(value: object) -> str | None:
 def _label(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        # The same number, however it is written.
+        value = int(value)
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
     text = _text(value)

@@ -107,11 +107,13 @@ def _configured(given: argparse.Namespace, run: RunDirectory) -> SweepConfig:
     the id stands for may be gone.
     """
     from sweeps.api import resolve
+    from sweeps.config import require_ready
     from sweeps.selection import read_trials
     from sweeps.sweep import create
     from trace_core.durable import write_atomically
 
     settings, _ = resolve(_ROOT / given.config)
+    require_ready(settings, given.config)
     if not run.configuration.exists():
         create(settings, run.path, [])
         return settings
@@ -129,10 +131,10 @@ def _sweep(
     given: argparse.Namespace, run: RunDirectory, import_path: list[str], keeper: Keeper
 ) -> int:
     from sweeps.api import SweepInterrupted, drive_directory, worker_count
-    from sweeps.config import require_ready
+    from sweeps.sweep import require_unchanged
 
     settings = _configured(given, run)
-    require_ready(settings, given.config)
+    require_unchanged(run, settings)
     try:
         sweep = drive_directory(
             run,

@@ -91,7 +91,8 @@ def test_columns_have_the_names_given_and_others_are_not_looked_at(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("label", "name"), [(True, "true"), (2.5, "2.5"), (7, "7"), (" a ", "a"), ("ü", "ü")]
+    ("label", "name"),
+    [(True, "true"), (2.5, "2.5"), (7, "7"), (7.0, "7"), (" a ", "a"), ("ü", "ü")],
 )
 def test_labels_as_text(tmp_path: Path, label: object, name: str) -> None:
     path = tmp_path / "a.jsonl"

@@ -24,6 +24,7 @@ from sweeps import data, records
 from sweeps.api import resolve
 from sweeps.cli import main
 from sweeps.config import load_config, require_ready
+from sweeps.sweep import create, require_unchanged
 from trace_core import Trace
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "pretrained"
@@ -288,6 +289,85 @@ def test_an_image_among_the_texts_is_named(tmp_path: Path) -> None:
     pixels = bytes(range(256)) * 4
     (tmp_path / "reviews.csv").write_bytes(b"review,stars\ngood,five\n\x89PNG\r\n\x1a\n" + pixels)
     assert_told(invoke("run", path), "task.text_classification.file", "reviews.csv")
+
+
+def wide_tokens(folder: Path) -> None:
+    path = folder / "one" / "tokenizer.json"
+    told = json.loads(path.read_text())
+    told["model"]["vocab"]["a"] = 900
+    path.write_text(json.dumps(told))
+
+
+def test_tokens_that_a_model_lacks_are_told_before_anything_is_made(tmp_path: Path) -> None:
+    bert(tmp_path / "one")
+    wide_tokens(tmp_path)
+    path = configured(tmp_path, ["one"])
+    for command in ("run", "validate"):
+        assert_told(invoke(command, path), "pretrained.checkpoint", "gives token 900")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_texts_without_two_tokens_are_told_before_anything_is_made(tmp_path: Path) -> None:
+    gpt2(tmp_path / "one")
+    (tmp_path / "corpus.txt").write_text("\n\n".join("abcdefgh"))
+    path = configured(tmp_path, ["one"], task={"language_modelling": {"file": "corpus.txt"}})
+    assert_told(invoke("run", path), "corpus.txt", "no text has two tokens to learn from")
+    assert not (tmp_path / "runs").exists()
+
+
+# ---- what follows from the files
+
+
+def language(folder: Path, texts: list[str], batch_size: int) -> Path:
+    (folder / "corpus.txt").write_text("\n\n".join(texts))
+    return configured(
+        folder,
+        ["one"],
+        task={"language_modelling": {"file": "corpus.txt"}},
+        budget={"steps": 24, "evaluations": 3, "batch_size": batch_size},
+    )
+
+
+def test_a_batch_of_language_is_of_sequences_and_not_of_texts(tmp_path: Path) -> None:
+    gpt2(tmp_path / "one")
+    # A text for each part, of 8 blocks of 32 tokens.
+    texts = [letter * 256 for letter in "abc"]
+    assert invoke("validate", language(tmp_path, texts, 8)).exit_code == 0
+    refused = invoke("validate", language(tmp_path, texts, 9))
+    assert_told(refused, "budget.batch_size", "must be at most 8")
+
+
+def test_a_file_that_changed_is_read_anew_by_the_same_process(tmp_path: Path) -> None:
+    bert(tmp_path / "one")
+    path = configured(tmp_path, ["one"])
+    config = load_config(path)
+    require_ready(config, "sweep.yaml")
+    before, (shared,) = config.task_object().content, data.prepare_all(config).values()
+    reviews(tmp_path / "reviews.csv", rows=120)
+    require_ready(config, "sweep.yaml")
+    assert config.task_object().content != before
+    (now,) = data.prepare_all(config).values()
+    assert len(now.splits.train) > len(shared.splits.train)
+
+
+@pytest.mark.parametrize("what", ["data", "checkpoint", "neither"])
+def test_a_sweep_goes_on_with_the_files_that_it_began_with(tmp_path: Path, what: str) -> None:
+    bert(tmp_path / "one")
+    config = load_config(configured(tmp_path, ["one"], settings={"from_scratch": True}))
+    run = create(config, tmp_path / "run", [str(tmp_path)])
+    kept = run.configuration.read_text()
+    if what == "data":
+        reviews(tmp_path / "reviews.csv", rows=120)
+    elif what == "checkpoint":
+        bert(tmp_path / "one", seed=1)
+    else:
+        bert(tmp_path / "one")
+        require_unchanged(run, config)
+        return
+    result = invoke("resume", run.path, "--trials", 3)
+    words = {"data": "the data of text_classification", "checkpoint": "the checkpoint one changed"}
+    assert_told(result, "changed since the sweep was begun", words[what])
+    assert run.configuration.read_text() == kept
 
 
 def assert_told(result: Result, where: str, words: str) -> None:

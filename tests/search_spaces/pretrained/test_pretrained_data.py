@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -117,18 +118,30 @@ def test_bytes_of_characters_that_are_several_tokens(checkpoints: dict[str, Path
     text = CORPUS[1]
     part = prepared(language_task([text]), checkpoints["gpt2"]).train
     assert part.targets[0, 0] == len(text.encode()) - 1
-    cut = prepared(language_task([text]), checkpoints["gpt2"], max_length=8).train
-    # A character that is cut counts where it begins, and so with no block if that is its first.
-    firsts = [len(text.encode()) - int(cut.targets[:, 0].sum())]
-    assert len(cut.inputs) <= firsts[0] <= 4 * len(cut.inputs)
+    # Each token is a byte, but for the pair: of a character that is cut each block has its own.
+    for length in (8, 9, 10, 11):
+        cut = prepared(language_task([text]), checkpoints["gpt2"], max_length=length).train
+        names = tokenizer(checkpoints["gpt2"]).convert_ids_to_tokens
+        for row, count in zip(cut.inputs, cut.targets[:, 0], strict=True):
+            assert count == sum(map(len, names(row[row >= 0].tolist()[1:])))
+
+
+def test_texts_are_read_from_their_beginning(tmp_path: Path) -> None:
+    folder = bert(tmp_path / "bert")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"truncation_side": "left"}))
+    row = prepared(text_task(["abcdefghijklmnop"]), folder, max_length=8).train.inputs[0]
+    assert tokenizer(folder).convert_ids_to_tokens(row) == ["[CLS]", *"abcdef", "[SEP]"]
 
 
 def test_special_tokens_stand_for_no_bytes(checkpoints: dict[str, Path]) -> None:
     from search_spaces.pretrained.tokens import _blocks
 
-    found, read = _blocks(tokenizer(checkpoints["bert"]), np.array(["abé"], object), 128)
-    assert [len(block) for block in found] == [5]
-    assert read == [4]
+    # What it doesn't know is one token more, which stands for none either.
+    texts = np.array(["abc", "abé"], object)
+    found, read = _blocks(tokenizer(checkpoints["bert"]), texts, 128)
+    assert [len(block) for block in found] == [5, 5]
+    assert read == [3, 2]
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])

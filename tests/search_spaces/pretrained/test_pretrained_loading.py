@@ -14,15 +14,19 @@ from safetensors.torch import load_file, save_file
 from tiny_checkpoints import (
     CONVOLUTIONS,
     Convolutions,
+    batch,
     bert,
     build,
+    gpt2,
     image_task,
     problems,
     settings,
     text_task,
 )
+from transformers import FNetConfig, FNetModel, OPTConfig, OPTModel
 
 from search_spaces import SpaceError
+from search_spaces.pretrained.packages import quiet
 from search_spaces.pretrained.source import Checkpoints
 
 
@@ -307,6 +311,50 @@ def test_code_beside_the_weights_is_not_run(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     assert "transformers doesn't read model_type 'own'" in refused(text_task(), folder)
     assert not marker.exists()
+
+
+def change(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_a_package_of_code_on_the_hub_is_not_looked_for(tmp_path: Path, key: str) -> None:
+    change(bert(tmp_path / "bert"), **{key: "someone/kernel"})
+    assert problems(text_task(), {"checkpoint": str(tmp_path / "bert")}) == []
+    model = build(text_task(), tmp_path / "bert")
+    assert model.backbone.config._attn_implementation in ("eager", "sdpa")
+
+
+def test_what_a_configuration_asks_of_outputs_is_not_heeded(tmp_path: Path) -> None:
+    change(bert(tmp_path / "bert"), return_dict=False, output_attentions=True)
+    task = text_task()
+    outputs = build(task, tmp_path / "bert")(batch(task, tmp_path / "bert"))
+    assert outputs.shape == (len(task.data().train), 2)
+
+
+def test_a_model_that_projects_its_states(tmp_path: Path) -> None:
+    gpt2(tmp_path / "opt")
+    kept = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "ffn_dim": 48}
+    config = OPTConfig(vocab_size=258, word_embed_proj_dim=16, do_layer_norm_before=False, **kept)
+    with quiet():
+        OPTModel(config).save_pretrained(tmp_path / "opt")
+    task = text_task()
+    assert problems(task, {"checkpoint": str(tmp_path / "opt")}) == []
+    model = build(task, tmp_path / "opt")
+    assert model.head.in_features == 16
+    assert model(batch(task, tmp_path / "opt")).shape == (len(task.data().train), 2)
+
+
+def test_a_model_that_would_read_what_fills_up_short_texts(tmp_path: Path) -> None:
+    bert(tmp_path / "fnet")
+    config = FNetConfig(
+        vocab_size=40, hidden_size=32, num_hidden_layers=1, intermediate_size=48, type_vocab_size=2
+    )
+    with quiet():
+        FNetModel(config).save_pretrained(tmp_path / "fnet")
+    (told,) = problems(text_task(), {"checkpoint": str(tmp_path / "fnet")})
+    assert "whose model, fnet, takes no attention mask" in told
 
 
 def test_quantised_and_two_part_models(tmp_path: Path) -> None:
