@@ -222,8 +222,10 @@ class Course:
         value, error = self.task.evaluate(outputs.numpy(), targets)
         return float(value), float(error)
 
-    def examples_of(self, part: str, count: int) -> tuple[Tensor, Tensor]:
-        """The first examples of ``validation`` or ``test``, as a model reads them, and targets."""
+    def examples_of(self, part: str, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """The first ``count`` examples of ``validation`` or ``test`` (default: all), as a model
+        reads them, and targets.
+        """
         inputs, targets = self._tensors(self._parts[part])
         return self._readable(inputs[:count].clone()), targets[:count]
 

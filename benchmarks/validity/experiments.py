@@ -126,7 +126,7 @@ def _followed(given: Given) -> list[dict[str, Any]]:
 def _faithful(given: Given) -> list[dict[str, Any]]:
     run, row = _run(given)
     run.advance(math.inf)
-    inputs, targets = run.course.tensors("validation")
+    inputs, targets = run.course.examples_of("validation")
     # Its examples stand class by class: in their order, neither half would hold every class.
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(given[2]))
     inputs, targets = inputs[order], targets[order]
