@@ -3,6 +3,7 @@ shows on the task, by the side of the same architectures from random weights, an
 scores can't be compared.
 """
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -51,12 +52,15 @@ def _about_controls(
         f"{metric.sign * means[best]:.4g}, the best control with random weights ({control}) "
         f"{metric.sign * means[control]:.4g}"
     )
-    worst = _bound(trainings, best, metric.sign)
-    if metric.sign * (worst - _bound(trainings, control, -metric.sign)) > 0:
+    # The bound of a difference from those of its two sides: Zou & Donner 2008, Stat. Med. 27.
+    within = math.hypot(
+        _margin(trainings, best, metric.sign), _margin(trainings, control, -metric.sign)
+    )
+    if means[best] - means[control] > within:
         return [f"{figures}: with 95% confidence the checkpoint helps on this task"]
     return [
-        f"{figures}: their bounds overlap, so nothing shows that what the checkpoints know helps "
-        "on this task"
+        f"{figures}: seeds and the sample of examples may make as much ({within:.2g}), so nothing "
+        "shows that what the checkpoints know helps on this task"
     ]
 
 
@@ -78,9 +82,8 @@ def _about_tuning(settings: dict[str, dict[str, object]], ranked: pd.DataFrame) 
     ]
 
 
-def _bound(trainings: pd.DataFrame, model: str, sign: float) -> float:
+def _margin(trainings: pd.DataFrame, model: str, sign: float) -> float:
+    """From a model's mean metric to its one-sided 95% bound."""
     own = trainings[trainings["model_id"] == model]
-    bound = confidence_bound(
-        own["metric"].to_numpy(dtype=float), own["metric_error"].to_numpy(dtype=float), sign
-    )
-    return float(bound)
+    values, errors = (own[name].to_numpy(dtype=float) for name in ("metric", "metric_error"))
+    return abs(float(values.mean() - confidence_bound(values, errors, sign)))

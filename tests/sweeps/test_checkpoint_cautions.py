@@ -36,10 +36,10 @@ def model(name, checkpoint, level, tune="full", trained=100):
     ("metric", "checkpoint", "control", "words"),
     [
         (ACCURACY, 0.9, 0.7, "with 95% confidence the checkpoint helps"),
-        (ACCURACY, 0.72, 0.7, "their bounds overlap"),
-        (ACCURACY, 0.5, 0.9, "their bounds overlap"),
+        (ACCURACY, 0.72, 0.7, "may make as much"),
+        (ACCURACY, 0.5, 0.9, "may make as much"),
         (BITS, 1.5, 2.5, "with 95% confidence the checkpoint helps"),
-        (BITS, 2.5, 1.5, "their bounds overlap"),
+        (BITS, 2.5, 1.5, "may make as much"),
     ],
 )
 def test_checkpoints_beside_their_controls(metric, checkpoint, control, words):
