@@ -127,7 +127,8 @@ class Candidate:
         common = ["optimizer", "learning_rate", "weight_decay", "schedule", length, "batch_size"]
         if self.optimizer == "sgd":
             common.insert(2, "momentum")
-        return {**self.settings, **{name: getattr(self, name) for name in common}}
+        told = {name: value for name, value in self.settings.items() if value != ""}
+        return {**told, **{name: getattr(self, name) for name in common}}
 
     @property
     def family(self) -> str:
