@@ -1,7 +1,7 @@
 """A model's parts: its own modules, and the blocks that each of them repeats.
 
-A head that is new changes more, for its size, than the backbone that it was put on, whatever the
-model, so the two are told apart.
+A head that is new usually changes more, for its size, than a backbone from a checkpoint, so the two
+are told apart.
 """
 
 from __future__ import annotations

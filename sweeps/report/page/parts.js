@@ -1,4 +1,4 @@
-// The parts of one model and their blocks: a head that is new moves most, so it is told apart.
+// The parts of one model and their blocks: a head that is new is told apart from what it stands on.
 
 import { html } from "./elements.js";
 import { below, tableButtons } from "./exporting.js";
@@ -28,7 +28,7 @@ export function partsOf(rows) {
     html(
       "p",
       { class: "quiet" },
-      "Of the first seed, over the whole training. A part's share is that of the squared steps of all parameters. A head that is new changes most for its size, whatever the model.",
+      "Of the first seed, over the whole training. A part's share is that of the squared steps of all parameters. A head that is new usually changes more, for its size, than a backbone from a checkpoint.",
     ),
     html("div", { class: "scroll", role: "region", "aria-label": "Parts", tabindex: "0" }, table),
     below(tableButtons("parts", () => readTable(table))),
