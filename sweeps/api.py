@@ -17,6 +17,7 @@ from sweeps.config_messages import ConfigError, shown
 from sweeps.config_sections import MOST
 from sweeps.handle import Sweep
 from sweeps.run_directory import RunDirectory, resume_command
+from sweeps.storing import StorageError, words
 from trace_core.durable import write_atomically
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def run(
         FileExistsError: there is something at ``out``.
         RunDirectoryError: nothing can be made there.
         ConnectionError: no Ray cluster answers at ``ray_address``, or no node of it has room for a
-            training.
+            training, or the connection to it, or to the study's database, was lost.
+        StorageError: a file of the sweep could not be written, as on a full disk.
         SweepInterrupted: a KeyboardInterrupt, raised once what was finished is stored.
     """
     settings, import_path = resolve(config, trials=trials, seed=seed)
@@ -236,15 +238,16 @@ def drive_directory(
             update(counts)
             on_progress(counts)
 
-        result = drive(
-            directory,
-            settings,
-            workers=workers,
-            address=address,
-            import_path=import_path,
-            on_progress=changed,
-            at_end=report,
-        )
+        with _broken(directory):
+            result = drive(
+                directory,
+                settings,
+                workers=workers,
+                address=address,
+                import_path=import_path,
+                on_progress=changed,
+                at_end=report,
+            )
     done = settings.trials - result.open
     if result.limit and progress:
         print(
@@ -255,6 +258,19 @@ def drive_directory(
     if not result.complete and not result.limit:
         raise SweepInterrupted(sweep, done, settings.trials, result.terminated)
     return sweep
+
+
+@contextlib.contextmanager
+def _broken(directory: RunDirectory) -> Iterator[None]:
+    """What breaks a sweep from outside, with what to do then."""
+    go_on = f"what was finished is stored; go on with: {resume_command(directory.path)}"
+    try:
+        yield
+    except ConnectionError as error:
+        raise ConnectionError(f"{error}; {go_on}") from error
+    except (StorageError, OSError) as error:
+        what = words(error) if isinstance(error, OSError) else str(error)
+        raise StorageError(f"{what}; once that is mended, {go_on}") from error
 
 
 @contextlib.contextmanager

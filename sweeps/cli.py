@@ -89,6 +89,7 @@ class _Group(click.Group):
         from sweeps.jobs.errors import JobError
         from sweeps.review.errors import ReviewError
         from sweeps.run_directory import RunDirectoryError
+        from sweeps.storing import StorageError
         from trace_core import TraceError
 
         told = (ConfigError, DecisionError, JobError, ReviewError, RunDirectoryError, SpaceError)
@@ -96,6 +97,8 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except (*told, TraceError, FileExistsError) as error:
             stop(str(error), USAGE)
+        except StorageError as error:
+            stop(str(error), FAILED)
         except FileNotFoundError as error:
             stop(str(error), NOT_FOUND)
         except ConnectionError as error:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces import source_of
-from sweeps import records
+from sweeps import last_words, records
 from sweeps.candidate import Candidate, Training
 from sweeps.config import SweepConfig
+from sweeps.last_words import LastWords
 from sweeps.objectives import Objectives
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory
@@ -35,18 +36,24 @@ STARTS = 3
 LOSSES = 20
 """How often a training may lose its node before that is taken for the training's own doing."""
 
+DEATHS = 3
+"""Of how many workers' deaths without a word, as by SIGKILL, that is taken."""
+
 KEPT_RECORDS = 2048
 """Most records of ended trainings that are held: those asked for last."""
 
 FLUSH_SECONDS = 0.5
 """What a driver that is killed may lose of the study: it is asked and told again."""
 
+_SILENT = "killed, as by the system when memory runs out, or ended by its code (os._exit)"
+
 
 @dataclass(frozen=True)
 class Work:
     """Trainings of one model for a worker, the number of the trial on whose behalf they are made,
     the epochs after which the one is judged that is alone, how many workers were given them, how
-    many of them had ended before the last of these, and how many nodes were lost with them.
+    many of them had ended before the last of these, how many nodes were lost with them, and how
+    many workers died of them without a word.
     """
 
     trainings: tuple[Training, ...]
@@ -55,6 +62,7 @@ class Work:
     starts: int = 1
     ended: int = 0
     losses: int = 0
+    deaths: int = 0
 
     @property
     def ids(self) -> list[str]:
@@ -248,6 +256,7 @@ class Conductor:
         # A training is of a trial that the study has: whatever is killed, none is made for nothing.
         self.study.flush()
         self._running[runner] = work
+        self.progress.waiting = ""
         self._show()
         return work
 
@@ -284,41 +293,81 @@ class Conductor:
         """A worker was lost with its trainings: that is a FAILED record of the first that hadn't
         finished. One that was lost before its training had ``begun`` gives it back, some times, and
         one that had ended some of several the others: it may have been unfit to go on. One that was
-        ``lost`` with its node gives them back: they go on elsewhere.
+        ``lost`` with its node gives them back: they go on elsewhere; and so does one that died
+        without a word, a few times, as what kills it may have meant another.
         """
         work = self._running.pop(runner, None)
         self._unexplained.discard(runner)
         if work is None:
             return
-        if not begun and not lost and work.starts < STARTS:
-            self._queue.appendleft(replace(work, starts=work.starts + 1))
-            return
         lacking = self._lacking(work)
-        if lacking is not None and lost and work.losses < LOSSES:
-            self._queue.appendleft(replace(work, losses=work.losses + 1))
+        if lacking is None:
+            self._settle(work)
             return
-        if lacking is not None and self.halted:
-            # Whatever stops us has stopped the worker as well: that is no fault of its model.
-            return
-        if lacking is not None and self._ended_of(work) > work.ended:
-            self._queue.appendleft(work)
-            return
-        if lacking is not None:
-            lines = message.strip().splitlines()
-            last = f": {lines[-1]}" if lines else " without a message"
-            record = TrainingRecord(
-                training_id=lacking.training_id,
-                model_id=lacking.candidate.model_id,
-                seed=lacking.seed,
-                state="FAILED",
-                trial=work.trial,
-                runner=runner,
-                seconds=0.0,
-                reason=f"the worker process died{last}",
-                log_tail="\n".join(lines[-20:]),
-            )
-            records.save(self.run, record)
+        path = self.run.last_words(runner)
+        left = last_words.read(path, self.config.limits.each_time)
+        path.unlink(missing_ok=True)
+        again = None
+        if left is None or not left.reason:
+            again = self._again(work, begun=begun, lost=lost)
+        if again is not None:
+            self._queue.appendleft(again)
+        # Whatever stops us has stopped the worker as well: that is no fault of its model.
+        elif not self.halted:
+            self._fail(work, lacking, runner, left, message)
+
+    def _again(self, work: Work, *, begun: bool, lost: bool) -> Work | None:
+        """The work of a worker that died without a word as another one is given it; None where it
+        isn't.
+        """
+        if not begun and not lost and work.starts < STARTS:
+            return replace(work, starts=work.starts + 1)
+        if lost and work.losses < LOSSES:
+            return replace(work, losses=work.losses + 1)
+        if self.halted:
+            return None
+        if self._ended_of(work) > work.ended:
+            return work
+        if begun and not lost and work.deaths + 1 < DEATHS:
+            return replace(work, deaths=work.deaths + 1)
+        return None
+
+    def _fail(
+        self, work: Work, lacking: Training, runner: str, left: LastWords | None, message: str
+    ) -> None:
+        """Make the death of a worker the record of the training that died with it; ``left`` are its
+        last words, ``message`` is what Ray says.
+        """
+        lines = message.strip().splitlines()
+        if left is not None and left.reason:
+            reason = left.reason
+        elif left is not None:
+            reason = f"the worker process died without a word, {work.deaths + 1} times: {_SILENT}"
+        else:
+            reason = f"the worker process died{f': {lines[-1]}' if lines else ' without a message'}"
+        tail = left.tail.splitlines()[-40:] if left is not None else []
+        record = TrainingRecord(
+            training_id=lacking.training_id,
+            model_id=lacking.candidate.model_id,
+            seed=lacking.seed,
+            state="FAILED",
+            trial=work.trial,
+            runner=runner,
+            seconds=0.0,
+            reason=reason,
+            log_tail=left.tail if left and left.reason else "\n".join([*tail, *lines[-20:]]),
+        )
+        records.save(self.run, record)
         self._settle(work)
+
+    def lost_all(self, waiting: str) -> None:
+        """Every worker was lost at once, by no fault of its training, which goes on elsewhere;
+        ``waiting`` says what is waited for until another one is at work.
+        """
+        self.progress.waiting = waiting
+        self._show()
+        for runner in list(self._running):
+            self.died(runner, "", lost=True)
 
     def pruned(self, runner: str, seen: list[dict[str, Any]]) -> None:
         """A worker's training is stopped for good, after the evaluations by which it was judged."""

@@ -161,6 +161,8 @@ _BYTES = {"B": 1} | {
     for power, prefix in enumerate("KMGT", start=1)
 }
 _MOST_BYTES = 2**49
+_LEAST_BYTES = 2**20
+_LEAST_RULE = "bytes (1MiB at least), or text such as 500MB, 2GiB or 1.5TB"
 _OTHER_KEYS = {"CPU": "cpus", "GPU": "gpus", "memory": "memory"}
 _DURATION_RULE = "seconds above 0, or a time such as 90s, 10m, 1h30m"
 
@@ -179,13 +181,34 @@ def _seconds(value: object) -> object:
 _Seconds: TypeAlias = Annotated[float, BeforeValidator(_seconds)]
 
 
+def _bytes(value: Any, rule: str, least: int = 0) -> int:
+    amount = value
+    if isinstance(value, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", value, re.IGNORECASE)
+        units = {unit.lower(): size for unit, size in _BYTES.items()}
+        size = units.get(found[2].lower()) if found else None
+        amount = None if found is None or size is None else round(float(found[1]) * size)
+    number = isinstance(amount, int | float) and not isinstance(amount, bool)
+    if not number or not least <= amount <= _MOST_BYTES or amount != int(amount):
+        raise ValueError(f"got {shown(value)}; must be {rule}, at most 512TiB")
+    return int(amount)
+
+
 class LimitSettings(Section):
     """When a sweep ends before its last trial, in seconds: ``wall_time`` since its command, and
-    ``training_time`` of all its trainings together.
+    ``training_time`` of all its trainings together. And when a training fails: ``each_time`` in
+    seconds, and ``each_memory`` in bytes, beyond what a worker's process holds without one.
     """
 
     wall_time: _Seconds | None = ruled(None, _DURATION_RULE)
     training_time: _Seconds | None = ruled(None, _DURATION_RULE)
+    each_time: _Seconds | None = ruled(None, _DURATION_RULE)
+    each_memory: int | None = ruled(None, _LEAST_RULE)
+
+    @field_validator("each_memory", mode="before")
+    @classmethod
+    def _check_memory(cls, value: Any) -> int | None:
+        return None if value is None else _bytes(value, _LEAST_RULE, _LEAST_BYTES)
 
 
 class ResourceSettings(Section):
@@ -210,16 +233,7 @@ class ResourceSettings(Section):
     @field_validator("memory", mode="before")
     @classmethod
     def _check_memory(cls, value: Any) -> int:
-        amount = value
-        if isinstance(value, str):
-            found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", value, re.IGNORECASE)
-            units = {unit.lower(): size for unit, size in _BYTES.items()}
-            size = units.get(found[2].lower()) if found else None
-            amount = None if found is None or size is None else round(float(found[1]) * size)
-        number = isinstance(amount, int | float) and not isinstance(amount, bool)
-        if not number or not 0 <= amount <= _MOST_BYTES or amount != int(amount):
-            raise ValueError(f"got {shown(value)}; must be {_MEMORY_RULE}, at most 512TiB")
-        return int(amount)
+        return _bytes(value, _MEMORY_RULE)
 
     @field_validator("custom", mode="before")
     @classmethod

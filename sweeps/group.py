@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,11 +12,16 @@ from typing import Any
 from sweeps import records
 from sweeps.candidate import Training
 from sweeps.course import CheckpointError, Course
+from sweeps.last_words import Tail, Witness, took_too_long
 from sweeps.live import Teller
 from sweeps.run_directory import RunDirectory
 from sweeps.stacking import ApartError, require_stackable
+from sweeps.storing import StorageError
 from sweeps.together import StackedRun
-from sweeps.worker import Tail, Worker, words
+from sweeps.worker import Worker, leave_if_forked, words
+
+HANGING_SECONDS = 5.0
+"""How much longer than it may a training's code may take until it lets us end it."""
 
 
 def files_read(training_ids: Sequence[str]) -> list[str]:
@@ -41,6 +47,9 @@ class Group:
     One by one, none is begun after one that failed, which decides the model's trials. `report`
     tells of one that is by itself, after the epochs in ``reports``. ``tidy`` makes the process for
     the next one what it was before the last, or says why it can't: then the rest is left to others.
+    None may take longer than ``each_time`` seconds, of which all as one take their shares.
+    ``witness`` sees to it, and to what is left if the process dies. Raises StorageError where
+    something of the sweep can't be written.
     """
 
     def __init__(
@@ -52,14 +61,19 @@ class Group:
         runner: str,
         reports: Sequence[int] = (),
         tidy: Callable[[], str] = lambda: "",
+        each_time: float | None = None,
+        witness: Witness | None = None,
     ) -> None:
+        self._process = os.getpid()
+        self._each_time = each_time
+        self._witness = Witness() if witness is None else witness
         self._tidy = tidy
         self._used = False
         self._path, self._trial, self._runner = run, trial, runner
         self._reports = reports
         self._run = RunDirectory(run)
         self._trainings = dict(zip(training_ids, trainings, strict=True))
-        self._log = Tail()
+        self._log = Tail(self._witness.keep)
         self._teller = Teller(self._run)
         self._apart: str | None = "" if len(trainings) == 1 else None
         """Why they are trained one by one; None while they aren't."""
@@ -72,9 +86,10 @@ class Group:
         deadline = time.monotonic() + seconds
         while not self.ended:
             left = max(0.0, deadline - time.monotonic())
-            self.ended = (
-                self._advance_together(left) if self._apart is None else self._advance_one(left)
-            )
+            with self._witness.at_most(self._patience()):
+                self.ended = (
+                    self._advance_together(left) if self._apart is None else self._advance_one(left)
+                )
             if self._reports or time.monotonic() >= deadline:
                 break
         self._tell()
@@ -90,6 +105,14 @@ class Group:
             if progress is not None:
                 progress.save()
         self._teller.forget()
+
+    def _patience(self) -> float | None:
+        """After how many seconds what is under way is taken to hang, if it has a limit."""
+        if self._each_time is None:
+            return None
+        under_way = self._together or (self._worker and self._worker.progress)
+        limit = self._each_time * (len(self._trainings) if self._apart is None else 1)
+        return max(0.0, limit - (under_way.seconds if under_way else 0.0)) + HANGING_SECONDS
 
     def _tell(self) -> None:
         """Tell whoever watches what is under way, or that nothing is any more."""
@@ -114,9 +137,12 @@ class Group:
                     self._used = True
                     self._together = self._begin()
                 if not self._together.advance(seconds):
-                    return False
+                    limit = self._each_time
+                    if limit is None or self._together.seconds <= limit * len(self._trainings):
+                        return False
+                    self._together.fail(took_too_long(limit))
                 members = self._together.members()
-            except KeyboardInterrupt:
+            except StorageError:
                 raise
             except ApartError as error:
                 self._part(str(error))
@@ -128,6 +154,7 @@ class Group:
         for (name, training), member in zip(self._trainings.items(), members, strict=True):
             if records.ended(self._run, name) is None:
                 worker = Worker(self._path, training, name, self._trial, self._runner)
+                leave_if_forked(self._process)
                 worker.conclude(member, len(members), self._log)
         self._together = None
         self._checkpoint.unlink(missing_ok=True)
@@ -174,6 +201,8 @@ class Group:
                 self._runner,
                 self._reports,
                 self._apart or "",
+                self._each_time,
+                self._witness.keep,
             )
         if self._worker.advance(seconds):
             self._worker = None

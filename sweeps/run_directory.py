@@ -185,6 +185,10 @@ class RunDirectory:
         """The folder of what trainings under way have come to."""
         return self.path / "live"
 
+    def last_words(self, runner: str) -> Path:
+        """What a worker's process leaves when it dies in the middle of a training."""
+        return self.live / f"{runner}.words"
+
     @classmethod
     def existing(cls, path: Path | str) -> RunDirectory:
         """The run directory at ``path``.

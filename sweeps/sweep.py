@@ -200,6 +200,8 @@ def drive(
             pass
         finally:
             study.flush()
+            # Nothing is under way any more; of a worker that was killed it still seems so.
+            shutil.rmtree(run.live, ignore_errors=True)
             trials = study.trials()
             table = ledger_table(trials, config.objective_names())
             write_ledger(run, table)

@@ -80,6 +80,11 @@ class StackedRun(Clockwork):
             for number, (history, trace, outputs) in enumerate(ends)
         ]
 
+    def fail(self, reason: str) -> None:
+        """None of those that are under way can go on."""
+        for number, _ in self._going():
+            self.failed[number] = reason
+
     def _one_step(self) -> None:
         course, step = self.course, self.step
         epoch, batch = course.place(step)

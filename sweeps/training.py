@@ -8,7 +8,10 @@ be saved. A training that goes on from a checkpoint gives the bits an uninterrup
 from __future__ import annotations
 
 import io
+import struct
 import time
+import zipfile
+import zlib
 from collections.abc import Container
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,6 +21,7 @@ import torch
 
 from sweeps.candidate import Training
 from sweeps.course import CheckpointError, Course, History
+from sweeps.storing import storing
 from trace_core import Trace, Tracer
 from trace_core.durable import write_atomically
 from trace_core.importance import PROBED, Probe
@@ -31,8 +35,21 @@ CHECKPOINT_SHARE = 0.05
 
 PROBE_SAMPLES = 256
 """Most samples on which an importance that needs passes of its own is estimated."""
-UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, ValueError, UnpicklingError)
+UNREADABLE = (
+    *(OSError, EOFError, LookupError, RuntimeError, ValueError, TypeError, AttributeError),
+    *(UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error),
+)
 """What a checkpoint raises that can't be read, or is of something else."""
+
+
+def _require_whole(path: Path) -> None:
+    """Raise ValueError if a bit of a checkpoint has changed: PyTorch reads its tensors without
+    looking at their checksums.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged")
 
 
 class Clockwork:
@@ -84,8 +101,10 @@ class Clockwork:
         begun = time.monotonic()
         file = io.BytesIO()
         whole = {"step": self.step, "seconds": self.seconds, "resumed": self.resumed}
+        whole |= {"of": self._checkpoint.stem}
         torch.save(self._state() | whole, file)
-        write_atomically(self._checkpoint, file.getbuffer())
+        with storing():
+            write_atomically(self._checkpoint, file.getbuffer())
         self._saved = time.monotonic()
         self._pause = max(CHECKPOINT_SECONDS, (self._saved - begun) / CHECKPOINT_SHARE)
 
@@ -96,7 +115,11 @@ class Clockwork:
             self._saved = time.monotonic()
             return
         try:
+            _require_whole(self._checkpoint)
             state = torch.load(self._checkpoint, weights_only=True)
+            # A version before this one didn't tell.
+            if state.get("of", self._checkpoint.stem) != self._checkpoint.stem:
+                raise ValueError(f"it is of {state['of']}")
             self._load(state)
             self.step, self.seconds = state["step"], state["seconds"]
             self.resumed = [*state["resumed"], self.step]

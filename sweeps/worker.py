@@ -6,8 +6,8 @@ Runs inside whatever executes trainings, and knows neither Ray nor Optuna.
 from __future__ import annotations
 
 import contextlib
-import io
 import math
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,37 +17,27 @@ from typing import Any
 from sweeps import records
 from sweeps.candidate import Training
 from sweeps.course import CheckpointError, TrainingError
+from sweeps.last_words import Tail, took_too_long
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory
+from sweeps.storing import StorageError, storing
 from sweeps.together import Member
 from sweeps.training import TrainingRun
 from trace_core import TraceError
 
 LOG_LINES = 60
-LOG_CHARACTERS = 10_000
 
 
 Progress = TrainingRun | Member
 """A training under way, or one that has ended among others."""
 
 
-class Tail(io.TextIOBase):
-    """The end of what a training prints, which may be without end."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def write(self, text: str) -> int:
-        """Add what was printed."""
-        self.text = (self.text + text)[-LOG_CHARACTERS:]
-        return len(text)
-
-
 class Worker:
     """Trains one training in slices and stores its trace and record when it ends.
 
     ``reports`` are epochs after which `report` tells of it, ``apart`` why it isn't trained together
-    with others, if it was to be.
+    with others, if it was to be, ``each_time`` how many seconds it may take, ``keep`` is given what
+    it prints (see `Tail`). Raises StorageError where something of it can't be written.
     """
 
     def __init__(
@@ -59,7 +49,11 @@ class Worker:
         runner: str,
         reports: Sequence[int] = (),
         apart: str = "",
+        each_time: float | None = None,
+        keep: Callable[[str, str], None] = lambda text, tail: None,
     ) -> None:
+        self._process = os.getpid()
+        self._each_time = each_time
         self._run = RunDirectory(run)
         self._training = Training.from_json(training)
         self.training_id = training_id
@@ -70,7 +64,7 @@ class Worker:
         self._progress: TrainingRun | None = None
         self._apart = apart
         self._together = 1
-        self._log = Tail()
+        self._log = Tail(keep)
         if apart:
             self._log.write(f"trained apart from its other replicates: {apart}\n")
         self._started = time.monotonic()
@@ -89,7 +83,10 @@ class Worker:
         def train() -> Progress | None:
             if self._progress is None:
                 self._progress = self._begin()
-            return self._progress if self._progress.advance(seconds, self._reports) else None
+            if self._progress.advance(seconds, self._reports):
+                return self._progress
+            require_in_time(self._progress.seconds, self._each_time)
+            return None
 
         return self._store(train)
 
@@ -116,14 +113,16 @@ class Worker:
                 record, trace = self._finished(ended), ended.trace()
             except (TrainingError, TraceError) as error:
                 record = self._failed(str(error))
-            except KeyboardInterrupt:
+            except StorageError:
                 raise
-            # A user's model or task may raise anything, SystemExit too: its trial fails, and the
-            # sweep goes on.
+            # A user's model or task may raise anything, SystemExit and KeyboardInterrupt too: its
+            # trial fails, and the sweep goes on. (Ctrl-C doesn't reach Ray's workers.)
             except BaseException as error:
                 self._log.write("\n" + traceback.format_exc())
                 record = self._failed(words(error))
-        records.save(self._run, record, trace)
+        leave_if_forked(self._process)
+        with storing():
+            records.save(self._run, record, trace)
         self._progress = None
         self.ended = True
         return True
@@ -198,6 +197,20 @@ class Worker:
             reason=reason,
             log_tail="\n".join(tail),
         )
+
+
+def require_in_time(seconds: float, each_time: float | None) -> None:
+    """Raise TrainingError if a training has taken longer than it may."""
+    if each_time is not None and seconds > each_time:
+        raise TrainingError(took_too_long(each_time))
+
+
+def leave_if_forked(process: int) -> None:
+    """End a process that isn't the one which was to train: a user's code has forked, and the other
+    one goes on as well.
+    """
+    if os.getpid() != process:
+        os._exit(0)
 
 
 def words(error: BaseException) -> str:

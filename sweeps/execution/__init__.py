@@ -23,6 +23,9 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+LOSSES = 3
+"""How often a Ray of our own is lost and started anew while not a single training ends."""
+
 # Ray reads some of these while it is imported.
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
@@ -46,24 +49,48 @@ def execute(
     cluster can't be reached or has no node with room for a training, and whatever the conductor
     raised.
     """
+    from sweeps.execution.loss import RayLostError, present
     from sweeps.execution.session import connected, is_shared
     from sweeps.execution.stopping import stoppable
 
     needs, shared = conductor.config.resources, is_shared(address)
-    with (
-        stoppable(conductor),
-        connected(address, workers, needs) as conductor.workers,
-        # Ray's start has put a handler in C++ in the place of ours.
-        stoppable(conductor),
-    ):
-        # Ray gets its processes ready while Tune is imported.
-        from sweeps.execution.run import train_all
 
-        if not shared:
-            train_all(conductor, data, run=run, import_path=import_path)
+    def attempt() -> None:
+        with (
+            stoppable(conductor),
+            connected(address, workers, needs) as conductor.workers,
+            # Ray's start has put a handler in C++ in the place of ours.
+            stoppable(conductor),
+            present(address) as presence,
+        ):
+            # Ray gets its processes ready while Tune is imported.
+            from sweeps.execution.run import train_all
+
+            if not shared:
+                train_all(conductor, data, presence, run=run, import_path=import_path)
+                return
+            from sweeps.execution.courier import receiving
+            from sweeps.execution.sharing import sharing
+
+            with receiving(run) as place, sharing(conductor, workers, run.name) as share:
+                train_all(
+                    conductor,
+                    data,
+                    presence,
+                    run=run,
+                    import_path=import_path,
+                    place=place,
+                    share=share,
+                )
+
+    ended, lost = -1, 0
+    while True:
+        try:
+            attempt()
             return
-        from sweeps.execution.courier import receiving
-        from sweeps.execution.sharing import sharing
-
-        with receiving(run) as place, sharing(conductor, workers, run.name) as share:
-            train_all(conductor, data, run=run, import_path=import_path, place=place, share=share)
+        except RayLostError as error:
+            lost = lost + 1 if conductor.progress.trained == ended else 1
+            ended = conductor.progress.trained
+            if shared or lost == LOSSES:
+                raise
+            conductor.lost_all(f"{error}: starting it anew")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -52,15 +53,19 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         import sweeps.group  # noqa: F401
         from sweeps.data import share
         from sweeps.isolation import Process
+        from sweeps.last_words import Witness
 
         share(data or {})
-
+        self._limits = config["limits"]
+        self._witness = Witness(self._limits["memory"])
         self._process = Process(import_path)
         self._outpost = outpost(config["place"])
+        self._raylet = os.getppid()
         self._take(config)
 
     def _take(self, config: dict[str, Any]) -> None:
         from sweeps.group import Group, files_read
+        from sweeps.run_directory import RunDirectory
 
         run = Path(config["run"])
         if self._outpost is not None:
@@ -74,7 +79,10 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
             self.trial_id,
             config["reports"],
             self._process.restore,
+            self._limits["time"],
+            self._witness,
         )
+        self._witness.begin(RunDirectory(run).last_words(self.trial_id))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next training on the same warm actor."""
@@ -87,6 +95,7 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         """Make the process what it was before the training, or end it: Tune then starts another,
         and the conductor finds the training in its record.
         """
+        self._witness.end()
         if self._process.restore():
             if self._outpost is not None:
                 self._outpost.close()
@@ -97,21 +106,44 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
             ray.actor.exit_actor()
 
     def cleanup(self) -> None:
-        """Leave a checkpoint when the sweep is stopped in the middle of a training."""
-        self._worker.save()
+        """Leave a checkpoint when the sweep is stopped in the middle of a training, if that can be
+        written.
+        """
+        from sweeps.storing import StorageError
+
+        with contextlib.suppress(StorageError, OSError):
+            self._worker.save()
+            if self._outpost is not None:
+                self._outpost.send_all()
+        self._witness.end()
         if self._outpost is not None:
-            self._outpost.send_all()
             self._outpost.close()
 
     def step(self) -> dict[str, Any]:
         """Train for a slice of time; once the training has ended, wait to be let go."""
+        from sweeps.storing import StorageError
+
+        if os.getppid() != self._raylet:
+            # It is gone, and with it whoever waits for us; what we are at goes on elsewhere.
+            os._exit(1)
         ended = self._worker.ended
         if ended:
             time.sleep(WAITING_SECONDS)
         else:
-            ended = self._worker.advance(SLICE_SECONDS)
-            if self._outpost is not None:
-                (self._outpost.send_all if ended else self._outpost.send)()
+            try:
+                ended = self._advance()
+            except StorageError as error:
+                return {"ended": False, "report": None, "unwritten": str(error)}
             if ended:
                 self._leave()
-        return {"ended": ended, "report": self._worker.report()}
+        return {"ended": ended, "report": self._worker.report(), "unwritten": ""}
+
+    def _advance(self) -> bool:
+        """Train, and send what was written. Raises StorageError where that can't be kept."""
+        from sweeps.storing import storing
+
+        ended = self._worker.advance(SLICE_SECONDS)
+        if self._outpost is not None:
+            with storing():
+                (self._outpost.send_all if ended else self._outpost.send)()
+        return ended

@@ -28,10 +28,12 @@ from sweeps.config_sections import MOST
 from sweeps.execution.actor import TuneTraining, portable
 from sweeps.execution.pruning import Pruning
 from sweeps.execution.session import replaced
+from sweeps.storing import StorageError
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
     from sweeps.data import Prepared
+    from sweeps.execution.loss import Presence
     from sweeps.execution.sharing import Sharing
 
 _NODE_LOST = (
@@ -105,10 +107,11 @@ class _Watch(TrialProgressCallback):  # type: ignore[misc]
     It stands in the place of the callback that Tune would add, which prints, and keeps every trial.
     """
 
-    def __init__(self, conductor: Conductor, searcher: _TuneSearcher) -> None:
+    def __init__(self, conductor: Conductor, searcher: _TuneSearcher, presence: Presence) -> None:
         super().__init__()
         self._conductor = conductor
         self._searcher = searcher
+        self._presence = presence
         self.begun: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -121,6 +124,7 @@ class _Watch(TrialProgressCallback):  # type: ignore[misc]
         self.begun.discard(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._presence.require()
         with self._searcher.kept():
             self._conductor.tick()
 
@@ -132,7 +136,8 @@ class _Watch(TrialProgressCallback):  # type: ignore[misc]
                 trial.trial_id,
                 text,
                 begun=trial.trial_id in self.begun,
-                lost=_node_lost(text),
+                # Of a Ray of our own no node is lost but with all of it.
+                lost=not self._presence.own and _node_lost(text),
             )
 
 
@@ -185,6 +190,9 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
         self._patient = True
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if result["unwritten"]:
+            with self._searcher.kept():
+                raise StorageError(result["unwritten"])
         if self._conductor.broken or self._conductor.out_of_time:
             return str(self.STOP)
         if not result["ended"]:
@@ -243,6 +251,7 @@ _update_trial_queue = TuneController._update_trial_queue
 def train_all(
     conductor: Conductor,
     data: Mapping[str, Prepared],
+    presence: Presence,
     *,
     run: Path,
     import_path: list[str],
@@ -255,11 +264,12 @@ def train_all(
     Workers on other nodes send what they write to ``place``, which `courier.receiving` gives.
 
     Returns when the conductor is exhausted or was told to stop. Raises whatever the conductor
-    raised.
+    raised, and RayLost once ``presence`` finds Ray gone.
     """
     searcher = _TuneSearcher(conductor)
-    watch = _Watch(conductor, searcher)
+    watch = _Watch(conductor, searcher, presence)
     pruning, needs = _pruning(conductor), conductor.config.resources
+    limits = conductor.config.limits
     # By default a searcher's trials start one after another, each with an actor's whole start.
     # Tune reads it once; on a cluster there may be more places later.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST if share else conductor.workers)
@@ -279,6 +289,7 @@ def train_all(
                 "run": str(run.resolve()),
                 "import_path": [portable(folder) for folder in import_path],
                 "place": place,
+                "limits": {"time": limits.each_time, "memory": limits.each_memory},
             },
             num_samples=-1,
             search_alg=searcher,

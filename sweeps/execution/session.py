@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import ray
-from ray._private import utils
+from ray._private import utils, worker
 
 from sweeps.config_sections import ResourceSettings
 from sweeps.execution.nodes import amounts, described, places
@@ -100,7 +100,9 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        # And without what Ray writes past its loggers: a screen of text for each worker that dies.
+        with replaced(worker, "print_to_stdstream", lambda *given, **named: None):
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

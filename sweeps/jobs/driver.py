@@ -24,6 +24,7 @@ from sweeps.jobs.keeper import Keeper, say
 from sweeps.jobs.lease import Lease
 from sweeps.jobs.store import StorageUriError, Store
 from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.storing import StorageError
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _told(str(error), USAGE)
     except ConnectionError as error:
         return _told(str(error), UNREACHABLE)
+    except StorageError as error:
+        return _told(str(error), FAILED)
     except ValueError as error:
         from search_spaces import SpaceError
         from sweeps.config_messages import ConfigError

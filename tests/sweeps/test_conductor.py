@@ -14,6 +14,7 @@ from sweeps import records
 from sweeps.candidate import Candidate, Training
 from sweeps.cli import main
 from sweeps.conductor import LOSSES
+from sweeps.group import Group
 from sweeps.ledger import counts
 from sweeps.results import rank_run
 from sweeps.run_directory import RunDirectoryError
@@ -112,7 +113,12 @@ def test_a_worker_that_dies_is_a_failed_record_with_its_message(tmp_path: Path) 
     assert work is not None
     conducting.ended("a")
     assert not run.record(work.ids[0]).exists()
-    conducting.died("a", "Traceback\nOut of memory")
+    # Once or twice it may be chance: its trainings are given to others.
+    for runner in ("a", "b"):
+        conducting.died(runner, "Traceback\nOut of memory")
+        work = conducting.next({"a": "b", "b": "c"}[runner])
+        assert work is not None
+    conducting.died("c", "Traceback\nOut of memory")
     conducting.study.flush()
     trial = read_trials(run)[0]
     assert trial.state == "FAILED"
@@ -195,6 +201,10 @@ def test_a_worker_that_ended_some_of_its_trainings_gives_the_others_back(tmp_pat
     assert again.ids == work.ids
     assert again.ended == 1
     conducting.died("b", "killed")
+    conducting.next("c")
+    conducting.died("c", "killed")
+    conducting.next("d")
+    conducting.died("d", "killed")
     conducting.study.flush()
     assert read_trials(run)[0].state == "FAILED"
 
@@ -341,3 +351,70 @@ def test_an_edited_configuration_is_refused(tmp_path: Path) -> None:
         result = CliRunner().invoke(main, [verb, str(run.path)])
         assert result.exit_code == 2
         assert "budget changed since the sweep began" in result.stderr
+
+
+def test_a_worker_that_told_of_its_death_isnt_given_another_chance(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=2, limits={"each_time": "20s"})
+    conducting = conductor(run, config)
+    words = {
+        "a": ("hello\nFatal Python error: Segmentation fault\n\nThread 0x1 (most recent call "
+              "first):\n  File 'x', line 1 in waiting\n\nCurrent thread 0x2 (most recent call "
+              "first):\n  File 'x', line 7 in forward\n\nExtension modules: numpy (total: 1)\n"),
+        "b": "Timeout (0:00:25)!\nThread 0x2 (most recent call first):\n  File 'x', line 9 in go\n",
+    }  # fmt: skip
+    for runner, text in words.items():
+        work = conducting.next(runner)
+        assert work is not None
+        run.last_words(runner).parent.mkdir(exist_ok=True)
+        run.last_words(runner).write_text(text)
+        conducting.died(runner, "The actor is temporarily unavailable")
+        assert not run.last_words(runner).exists()
+        words[runner] = work.ids[0]
+    crashed, hung = (records.load(run, words[runner]) for runner in "ab")
+    assert crashed is not None
+    assert hung is not None
+    assert crashed.reason == "the worker process died of SIGSEGV (segmentation fault)"
+    assert crashed.log_tail.splitlines()[0] == "hello"
+    assert crashed.log_tail.splitlines()[-1].strip() == "File 'x', line 7 in forward"
+    assert "waiting" not in crashed.log_tail
+    assert hung.reason == "took longer than limits.each_time (20 s)"
+    assert hung.log_tail.splitlines()[-1].strip() == "File 'x', line 9 in go"
+
+
+def test_a_worker_that_dies_without_a_word_is_told_of_with_what_it_printed(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=1, replicates=1)
+    conducting = conductor(run, config)
+    for runner in ("a", "b", "c"):
+        work = conducting.next(runner)
+        assert work is not None
+        run.last_words(runner).parent.mkdir(exist_ok=True)
+        run.last_words(runner).write_text("step 7\n")
+        conducting.died(runner, "Ray's word for it")
+    record = records.load(run, work.ids[0])
+    assert record is not None
+    assert "died without a word, 3 times: killed, as by the system" in record.reason
+    assert record.log_tail == "step 7\nRay's word for it"
+
+
+def test_a_training_that_takes_too_long_fails_with_all_it_was_made_with(tmp_path: Path) -> None:
+    for replicates, together in ((1, True), (3, True), (3, False)):
+        run, config = prepared(
+            tmp_path / f"run{replicates}{together}",
+            trials=1,
+            replicates=replicates,
+            replicates_together=together,
+            limits={"each_time": 0.001},
+        )
+        conducting = conductor(run, config)
+        work = conducting.next("a")
+        assert work is not None
+        texts = [training.to_json() for training in work.trainings]
+        group = Group(run.path, texts, work.ids, 0, "a", each_time=config.limits.each_time)
+        while not group.advance(0.0):
+            pass
+        conducting.ended("a")
+        conducting.study.flush()
+        (trial,) = read_trials(run)
+        assert trial.state == "FAILED"
+        assert trial.details["reason"].endswith("took longer than limits.each_time (0.001 s)")
+        assert not list(run.path.glob("checkpoints/*"))

@@ -1,0 +1,198 @@
+"""What a worker's process leaves when it dies in the middle of a training.
+
+While a training is made, a file has the end of what it prints. Where a signal such as SIGSEGV ends
+the process, Python's faulthandler adds which one, and where in the code that was; and so it does
+when a training takes longer than it may, and ends the process, even where the code never lets go of
+the interpreter's lock. The file is removed when the training ends; the driver reads one that stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import io
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+LOOK_SECONDS = 0.25
+"""Between two looks at the memory of a process that has a limit."""
+
+MOST_BYTES = 2**16
+"""Of the file, before it begins anew with its end."""
+
+MOST_CALLS = 30
+"""Of a stack, in what is read."""
+
+LOG_CHARACTERS = 10_000
+"""Of what a training prints, in its record."""
+
+_MARK = "tracerank: "
+_TOLD = re.compile(rf"^(?:{_MARK}(.*)|Fatal Python error: (.*)|Timeout \(.*)$", re.M)
+_STACKS = re.compile(r"\n(?=\S[^\n]*\(most recent)")
+_SIGNALS = {
+    "Segmentation fault": "SIGSEGV (segmentation fault)",
+    "Aborted": "SIGABRT (aborted)",
+    "Bus error": "SIGBUS (bus error)",
+    "Illegal instruction": "SIGILL (illegal instruction)",
+    "Floating point exception": "SIGFPE (floating point exception)",
+    "Floating-point exception": "SIGFPE (floating point exception)",
+}
+
+
+@dataclass(frozen=True)
+class LastWords:
+    """Why a process died, empty if it couldn't tell, and the end of what it had to say."""
+
+    reason: str
+    tail: str
+
+
+def read(path: Path, each_time: float | None = None) -> LastWords | None:
+    """What a process that died has left; None if there is nothing.
+
+    ``each_time`` is how long a training could take.
+    """
+    try:
+        text = path.read_bytes().decode(errors="replace").strip()
+    except OSError:
+        return None
+    every = list(_TOLD.finditer(text))
+    if not every:
+        return LastWords("", text)
+    last = every[-1]
+    said, stacks = text[: last.start()], _STACKS.split(text[last.end() :])
+    told, fatal = last.groups()
+    if told:
+        reason, stacks = told, []
+    elif fatal:
+        reason = f"the worker process died of {_SIGNALS.get(fatal, fatal)}"
+    else:
+        reason = took_too_long(each_time)
+    # The main thread's comes last, its innermost call first.
+    stack = stacks[-1].partition("\n\n")[0].strip().splitlines()[:MOST_CALLS] if stacks else []
+    return LastWords(reason, "\n".join([*said.strip().splitlines(), *stack]))
+
+
+def took_too_long(each_time: float | None) -> str:
+    """What is said of a training that takes longer than it may."""
+    return f"took longer than limits.each_time ({each_time or 0:g} s)"
+
+
+class Tail(io.TextIOBase):
+    """The end of what a training prints, which may be without end. ``keep`` is given what is
+    printed, and that end.
+    """
+
+    def __init__(self, keep: Callable[[str, str], None] = lambda text, tail: None) -> None:
+        self.text = ""
+        self._keep = keep
+
+    def write(self, text: str) -> int:
+        """Add what was printed."""
+        self.text = (self.text + text)[-LOG_CHARACTERS:]
+        self._keep(text[-LOG_CHARACTERS:], self.text)
+        return len(text)
+
+
+class Witness:
+    """Keeps the file of a process while it trains.
+
+    ``memory`` is how many bytes a training may take of the process's own memory, None without a
+    limit: beyond them the process ends.
+    """
+
+    def __init__(self, memory: int | None = None) -> None:
+        self._memory = memory
+        self._before: int | None = None
+        self._written = 0
+        self._path = Path()
+        self._file: int | None = None
+        if memory is not None:
+            threading.Thread(target=self._look_after, daemon=True, name="memory-limit").start()
+
+    def begin(self, path: Path) -> None:
+        """From now on a training is made, and ``path`` is its file. What can't be written isn't:
+        that ends no training.
+        """
+        self._path, self._written = path, 0
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC
+            self._file = os.open(path, flags, 0o644)
+            faulthandler.enable(self._file, all_threads=False)
+        self._before = _own_memory()
+
+    def end(self) -> None:
+        """The training has ended, and with it what could be told of it."""
+        self._before = None
+        if self._file is None:
+            return
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            # The process may have no stderr.
+            faulthandler.enable(sys.__stderr__)  # type: ignore[arg-type]
+        with contextlib.suppress(OSError):
+            os.close(self._file)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        self._file = None
+
+    @contextlib.contextmanager
+    def at_most(self, seconds: float | None) -> Iterator[None]:
+        """Ends the process if it takes longer than so many seconds, where there is a limit."""
+        if seconds is None:
+            yield
+            return
+        to = self._file if self._file is not None else sys.__stderr__
+        faulthandler.dump_traceback_later(seconds, exit=True, file=to)  # type: ignore[arg-type]
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def keep(self, text: str, tail: str) -> None:
+        """Note what was printed; ``tail`` is the end of all of it."""
+        if self._file is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._written > MOST_BYTES:
+                os.ftruncate(self._file, 0)
+                text, self._written = tail, 0
+            self._written += os.write(self._file, text.encode(errors="backslashreplace"))
+
+    def _look_after(self) -> None:
+        assert self._memory is not None
+        while True:
+            time.sleep(LOOK_SECONDS)
+            before = self._before
+            taken = 0 if before is None else _own_memory() - before
+            if taken > self._memory:
+                self.keep(
+                    f"\n{_MARK}held {shown_bytes(taken)} of memory, more than limits.each_memory "
+                    f"({shown_bytes(self._memory)})\n",
+                    "",
+                )
+                os._exit(1)
+
+
+def shown_bytes(count: float) -> str:
+    """An amount of memory as a message has it."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} GiB"
+
+
+def _own_memory() -> int:
+    """Bytes of memory that this process alone holds, 0 where the system doesn't tell."""
+    try:
+        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    except OSError:
+        return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")

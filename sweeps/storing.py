@@ -1,0 +1,26 @@
+"""What can't be written is no fault of what was to be: a full disk fails no training."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+
+class StorageError(Exception):
+    """A file of the sweep can't be written: the sweep can't go on here before that is mended."""
+
+
+@contextlib.contextmanager
+def storing() -> Iterator[None]:
+    """Around what writes the sweep's own files: StorageError in place of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(words(error)) from error
+
+
+def words(error: OSError) -> str:
+    """Where it happened, as far as the error tells, and what."""
+    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    return ": ".join(filter(None, (where, error.strerror or str(error))))
