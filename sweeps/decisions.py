@@ -19,7 +19,8 @@ from typing import Any
 
 from sweeps.ranking import fingerprint
 from sweeps.records import printable
-from sweeps.run_directory import DAMAGE, RunDirectory, resume_command, write_json
+from sweeps.run_directory import DAMAGE, RunDirectory, doctor_command, resume_command
+from sweeps.sealed import read_sealed, write_sealed
 
 SCHEMA = 1
 MOST_TEXT = 10_000
@@ -82,7 +83,7 @@ def decisions(run: RunDirectory) -> list[Decision]:
     Raises DamagedError if it is damaged.
     """
     try:
-        stored = json.loads(run.decisions.read_text(encoding="utf-8"))
+        stored = read_sealed(run.decisions)
         if stored["schema"] != SCHEMA:
             raise ValueError(f"schema {stored['schema']!r}; this version knows {SCHEMA}")
         every = [Decision(**each) for each in stored["decisions"]]
@@ -95,7 +96,8 @@ def decisions(run: RunDirectory) -> list[Decision]:
         return []
     except DAMAGE as error:
         raise DamagedError(
-            f"{run.decisions}: damaged ({error}); put an undamaged copy in its place"
+            f"{run.decisions}: damaged ({error}); "
+            f"see what can be had with: {doctor_command(run.path)}"
         ) from None
 
 
@@ -134,7 +136,7 @@ def decide(
     with run.decisions_lock.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         every = [asdict(each) for each in (*decisions(run), made)]
-        write_json(run.decisions, {"schema": SCHEMA, "decisions": every})
+        write_sealed(run.decisions, {"schema": SCHEMA, "decisions": every})
     return made
 
 

@@ -19,7 +19,8 @@ from sweeps.candidate import Candidate, Training
 from sweeps.config import SweepConfig
 from sweeps.config_messages import ConfigError
 from sweeps.records import EARLIER, TrainingRecord
-from sweeps.run_directory import RunDirectory, RunDirectoryError, write_json
+from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.sealed import write_sealed
 from sweeps.selection import StudyTrial, read_trials
 
 
@@ -43,7 +44,7 @@ class Earlier:
                 # Another file system, or one without links.
                 shutil.copyfile(trace, run.trace(training_id))
             records.save(run, replace(record, trial=EARLIER))
-        write_json(run.earlier, {"points": self.points})
+        write_sealed(run.earlier, {"points": self.points})
 
 
 def gather(config: SweepConfig) -> Earlier:

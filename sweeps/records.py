@@ -7,11 +7,11 @@ yet.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, resume_command, write_json
+from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, doctor_command
+from sweeps.sealed import read_sealed, write_sealed
 from trace_core import Trace
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
@@ -33,7 +33,8 @@ class TrainingRecord:
     were to. A FAILED record has a ``reason`` and the ``log_tail`` of what the training printed, and
     no figures. A PRUNED one has a reason too, and of the history the evaluations by which it was
     judged. Of its ``parameters``, tied ones once, so many were ``trained``: 0 where an earlier
-    version didn't tell.
+    version didn't tell. ``trace_sha256`` is the SHA-256 of the file of its trace, if it has one and
+    an earlier version didn't write it.
     """
 
     training_id: str
@@ -57,6 +58,7 @@ class TrainingRecord:
     baseline: float | None = None
     metric_test: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    trace_sha256: str = ""
 
     def __post_init__(self) -> None:
         for name in ("reason", "apart", "log_tail"):
@@ -75,8 +77,9 @@ def printable(text: str) -> str:
 def save(run: RunDirectory, record: TrainingRecord, trace: Trace | None = None) -> None:
     """Store a record, after its trace if it has one, and drop the training's checkpoint."""
     if trace is not None:
-        trace.save(run.trace(record.training_id))
-    write_json(run.record(record.training_id), asdict(record))
+        digest = trace.save(run.trace(record.training_id))
+        record = replace(record, trace_sha256=digest)
+    write_sealed(run.record(record.training_id), asdict(record))
     run.checkpoint(record.training_id).unlink(missing_ok=True)
 
 
@@ -95,11 +98,11 @@ def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:
     """
     path = run.record(training_id)
     try:
-        return TrainingRecord(**json.loads(path.read_bytes()))
+        return TrainingRecord(**read_sealed(path))
     except FileNotFoundError:
         return None
     except DAMAGE as error:
         raise RunDirectoryError(
-            f"{path}: not the record of a training ({error}); delete it, and make it again with: "
-            f"{resume_command(run.path)}"
+            f"{path}: not the record of a training ({error}); "
+            f"see what can be had with: {doctor_command(run.path)}"
         ) from None

@@ -22,7 +22,13 @@ from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
 from sweeps.records import TrainingRecord
 from sweeps.report import WHOLE, Depth, Facts, ModelTraces, build_facts, write_report
-from sweeps.run_directory import CONTENT, RunDirectory, RunDirectoryError, resume_command
+from sweeps.run_directory import (
+    CONFIGURATION,
+    CONTENT,
+    RunDirectory,
+    RunDirectoryError,
+    resume_command,
+)
 from sweeps.selection import StudyTrial, read_trials, setting_importances
 from sweeps.validity import Assessment, assess_ranking
 from trace_core import Trace
@@ -181,9 +187,12 @@ def _told(run: RunDirectory, results: Results, commands: dict[str, str]) -> dict
 
 
 def _environment(run: RunDirectory) -> dict[str, Any]:
-    """Versions and machine; the folders of a user's modules are no business of a shared page."""
+    """Versions and machine; the folders of a user's modules are no business of a shared page, which
+    has the configuration elsewhere.
+    """
     environment = run.read_environment()
-    environment.pop("import_path", None)
+    for private in ("import_path", CONFIGURATION):
+        environment.pop(private, None)
     return environment
 
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from sweeps.sealed import read_sealed, write_sealed
 from trace_core.durable import write_atomically
 
 DAMAGE = (
@@ -32,6 +33,8 @@ CONTENT = "task_content"
 """Under which name ``environment.json`` has the hash of a task's files."""
 CHECKPOINTS = "checkpoints"
 """Under which name it has what tells the content of each checkpoint, by its name."""
+CONFIGURATION = "configuration"
+"""Under which name it has the resolved configuration that the sweep was last driven with."""
 
 
 class RunDirectoryError(ValueError):
@@ -47,6 +50,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def resume_command(path: Path) -> str:
     """What to type to go on with the sweep in a run directory."""
     return f"tracerank resume {shlex.quote(str(path))}"
+
+
+def doctor_command(path: Path) -> str:
+    """What to type to learn what is damaged in a run directory, and what can still be had."""
+    return f"tracerank doctor {shlex.quote(str(path))}"
 
 
 def _locked(file: IO[str]) -> bool:
@@ -125,7 +133,7 @@ class RunDirectory:
         Raises RunDirectoryError if it is damaged.
         """
         try:
-            environment = json.loads(self.environment.read_text())
+            environment = read_sealed(self.environment)
             folders = environment.get("import_path", [])
             if not all(isinstance(folder, str) for folder in folders):
                 raise TypeError("import_path is not a list of folders")
@@ -133,9 +141,21 @@ class RunDirectory:
             return {}
         except DAMAGE as error:
             raise RunDirectoryError(
-                f"{self.environment}: damaged ({error}); delete it: the sweep can do without"
+                f"{self.environment}: damaged ({error}); "
+                f"see what can be had with: {doctor_command(self.path)}"
             ) from None
         return dict(environment)
+
+    def keep_configuration(self, resolved: Mapping[str, Any]) -> None:
+        """Keep in ``environment.json`` what ``sweep.yaml`` says, so that it can be written again,
+        and a change by hand is seen; for the one driver.
+
+        Raises RunDirectoryError if the file is damaged.
+        """
+        environment = self.read_environment()
+        plain = json.loads(json.dumps(resolved))
+        if environment.get(CONFIGURATION) != plain:
+            write_sealed(self.environment, environment | {CONFIGURATION: plain})
 
     def add_import_path(self, *, last: bool = False) -> list[str]:
         """Put the folders in which the sweep found its user's modules on this process's path, or at
@@ -156,7 +176,7 @@ class RunDirectory:
         Raises RunDirectoryError if it is damaged.
         """
         try:
-            points = json.loads(self.earlier.read_text())["points"]
+            points = read_sealed(self.earlier)["points"]
             if not all(isinstance(point, dict) for point in points):
                 raise ValueError("points must be mappings")
         except FileNotFoundError:
@@ -164,7 +184,7 @@ class RunDirectory:
         except DAMAGE as error:
             raise RunDirectoryError(
                 f"{self.earlier}: does not hold an earlier sweep's points, or is damaged "
-                f"({error}); put an undamaged copy in its place"
+                f"({error}); see what can be had with: {doctor_command(self.path)}"
             ) from None
         return list(points)
 

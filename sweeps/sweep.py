@@ -28,12 +28,13 @@ from sweeps.loggers import Logbook
 from sweeps.objectives import Objectives
 from sweeps.run_directory import (
     CHECKPOINTS,
+    CONFIGURATION,
     CONTENT,
     RunDirectory,
     RunDirectoryError,
     resume_command,
-    write_json,
 )
+from sweeps.sealed import write_sealed
 from sweeps.selection import Study
 from trace_core.durable import write_atomically
 
@@ -69,8 +70,8 @@ def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirect
         # Ray and the ledger write the path as UTF-8; better to refuse it before anything is made.
         str(path.resolve()).encode("utf-8")
         run = RunDirectory(path)
-        machine = environment() | {"import_path": import_path}
-        write_json(run.environment, machine | _content(config))
+        machine = environment() | {"import_path": import_path, CONFIGURATION: config.resolved()}
+        write_sealed(run.environment, machine | _content(config))
         if config.warm_start:
             taken_over.store(run)
         write_atomically(run.configuration, config.dump().encode())
@@ -156,6 +157,7 @@ def drive(
     with run.driving(), Logbook(run, config) as logbook:
         run.sweep_out()
         study = Study(run, config, logbook.told)
+        run.keep_configuration(config.resolved())
         told = [trial for trial in study.trials() if trial.state != "INTERRUPTED"]
         seen = [
             (trial.details["model"], trial.details["metric"])

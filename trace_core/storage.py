@@ -4,6 +4,7 @@ suspicion.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -169,11 +170,12 @@ def _limits(tensors: int) -> Array:
     return limits
 
 
-def save(trace: Trace, path: str | PathLike[str], *, durably: bool = True) -> None:
+def save(trace: Trace, path: str | PathLike[str], *, durably: bool = True) -> str:
     """Write a trace; see `Trace.save`."""
     file = io.BytesIO()
     write(trace, file)
-    write_atomically(Path(path), file.getvalue(), durably=durably)
+    write_atomically(Path(path), file.getbuffer(), durably=durably)
+    return hashlib.sha256(file.getbuffer()).hexdigest()
 
 
 def write(trace: Trace, file: IO[bytes]) -> None:

@@ -384,13 +384,14 @@ class Trace(TraceData):
             columns[kind] = np.stack([part.explainability(kind) for part in parts], axis=1).ravel()
         return pd.DataFrame(columns)
 
-    def save(self, path: str | PathLike[str], *, durably: bool = True) -> None:
+    def save(self, path: str | PathLike[str], *, durably: bool = True) -> str:
         """Write the trace to ``path``: a reader sees the old file or all of the new one, and if
-        ``durably`` after a crash of the machine too.
+        ``durably`` after a crash of the machine too. Returns the SHA-256 of the file, in
+        hexadecimal.
 
         Raises OSError if it can't be written.
         """
-        storage.save(self, path, durably=durably)
+        return storage.save(self, path, durably=durably)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Trace:

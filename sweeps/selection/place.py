@@ -8,13 +8,13 @@ find its study.
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import asdict, dataclass
 
 from sweeps.config import SweepConfig
 from sweeps.config_selection import JOURNAL, checked_storage
-from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, write_json
+from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, doctor_command
+from sweeps.sealed import read_sealed, write_sealed
 
 IN_JOURNAL = "tracerank"
 """The name of the study in a journal, which holds no other."""
@@ -53,12 +53,12 @@ def new_place(config: SweepConfig) -> Place:
 def keep_place(run: RunDirectory, place: Place) -> None:
     """Write down where the study is to be; a journal says so by being there."""
     if place.storage != JOURNAL and not run.study.exists():
-        write_json(run.study, asdict(place))
+        write_sealed(run.study, asdict(place))
 
 
 def _read(run: RunDirectory) -> Place | None:
     try:
-        place = Place(**json.loads(run.study.read_text()))
+        place = Place(**read_sealed(run.study))
         if checked_storage(place.storage) == JOURNAL or not isinstance(place.study, str):
             raise ValueError("it names no study in a database")
     except FileNotFoundError:
@@ -66,6 +66,6 @@ def _read(run: RunDirectory) -> Place | None:
     except DAMAGE as error:
         raise RunDirectoryError(
             f"{run.study}: does not say where the study is, or is damaged ({error}); "
-            "put an undamaged copy in its place"
+            f"see what can be had with: {doctor_command(run.path)}"
         ) from None
     return place

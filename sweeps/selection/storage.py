@@ -1,67 +1,27 @@
 """Opening the study's storage: a database, or a journal file in the run directory, written by the
 sweep's one driver.
 
-Optuna's journal flushes every record to the disk, a dozen a trial, which takes longer than some
-trainings. The driver keeps them until `BatchedJournal.flush`, which writes them together: before a
-training is begun, and every now and then. A driver killed in between loses what was told since, and
-replays; the trainings are stored apart, so that nothing of it costs one.
+The driver keeps what a journal takes down until it is flushed: before a training is begun, and
+every now and then. A driver killed in between loses what was told since, and replays; the trainings
+are stored apart, so that nothing of it costs one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from sweeps.config_selection import JOURNAL
-from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError
+from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, doctor_command
 from sweeps.selection.database import open_database, reached
+from sweeps.selection.journal import BatchedJournal, ChainedJournal, ChainError
 from sweeps.selection.place import Place
-
-
-class BatchedJournal(BaseJournalBackend):
-    """The journal file of a study with one writer; what others append meanwhile it doesn't see."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stored: int | None = None
-        self._pending: list[dict[str, Any]] = []
-
-    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        """The records from a number on: those of the file only for the first reader."""
-        if self._stored is None:
-            kept = list(JournalFileBackend(str(self._path)).read_logs(0))
-            self._stored = len(kept)
-            return kept[log_number_from:]
-        return self._pending[max(0, log_number_from - self._stored) :]
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Take records down, as they will be read from the file."""
-        self._pending += json.loads(json.dumps(logs), object_pairs_hook=_shared)
-
-    def flush(self) -> None:
-        """Write what was taken down, durably."""
-        if self._pending:
-            JournalFileBackend(str(self._path)).append_logs(self._pending)
-            self._stored = (self._stored or 0) + len(self._pending)
-            self._pending = []
-
-
-def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping whose texts are held once, however many records have the same."""
-    return {
-        sys.intern(key): sys.intern(value) if isinstance(value, str) else value
-        for key, value in pairs
-    }
 
 
 def be_quiet() -> None:
@@ -84,7 +44,7 @@ def reading(run: RunDirectory, place: Place) -> Iterator[BaseStorage]:
     be_quiet()
     with guarded(run, place):
         if place.storage == JOURNAL:
-            yield JournalStorage(JournalFileBackend(str(run.journal)))
+            yield JournalStorage(ChainedJournal(run.journal))
             return
         database = open_database(place.storage, make=False)
         try:
@@ -102,7 +62,7 @@ class Writing:
     def __init__(self, run: RunDirectory, place: Place) -> None:
         self._journal: BatchedJournal | None = None
         self.storage: BaseStorage
-        self._place = place
+        self._run, self._place = run, place
         be_quiet()
         with guarded(run, place):
             if place.storage == JOURNAL:
@@ -118,9 +78,20 @@ class Writing:
         return contextlib.nullcontext() if self._journal else reached(self._place.storage)
 
     def flush(self) -> None:
-        """Write to the disk what a journal took down; a database has written it."""
-        if self._journal is not None:
+        """Write to the disk what a journal took down; a database has written it.
+
+        Raises OSError if it can't be written, which may be tried again, and RunDirectoryError if
+        the journal was changed meanwhile.
+        """
+        if self._journal is None:
+            return
+        try:
             self._journal.flush()
+        except ChainError as error:
+            raise RunDirectoryError(
+                f"{self._run.journal}: was changed while the sweep wrote it ({error}); "
+                f"see what can be had with: {doctor_command(self._run.path)}"
+            ) from None
 
 
 @contextlib.contextmanager
@@ -138,7 +109,7 @@ def guarded(run: RunDirectory, place: Place) -> Iterator[None]:
     except (*DAMAGE, AssertionError) as error:
         raise RunDirectoryError(
             f"{run.journal}: not the journal of an Optuna study, or damaged ({error}); "
-            "put an undamaged copy in its place"
+            f"see what can be had with: {doctor_command(run.path)}"
         ) from None
 
 

@@ -27,20 +27,17 @@ TRIALS = 40
 # Writes the journal's nth batch of records but for half of the last, and kills its process group.
 TORN_WRITE = """
 import os, signal, sys
-from optuna.storages.journal import JournalFileBackend
 from sweeps.cli import main
-count, whole = 0, JournalFileBackend.append_logs
-def torn(self, logs):
+from sweeps.selection import journal
+count, whole = 0, journal._write
+def torn(file, data, offset):
     global count
     count += 1
     if count < 6:
-        return whole(self, logs)
-    import json
-    self._lock.acquire()
-    with open(self._file_path, "ab") as file:
-        file.write("\\n".join(json.dumps(log) for log in logs).encode()[:-20])
+        return whole(file, data, offset)
+    whole(file, data[:-20], offset)
     os.killpg(0, signal.SIGKILL)
-JournalFileBackend.append_logs = torn
+journal._write = torn
 main(sys.argv[1:])
 """
 
