@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeps.cli_answers import STDOUT, a_seed, answer, answer_now, as_json, other_trials, stop
+from sweeps.cli_doctor import doctor
 from sweeps.cli_jobs import COMMANDS
 from sweeps.cli_score import score
 from sweeps.exit_codes import FAILED, INTERRUPTED, NOT_FOUND, STOPPED, UNREACHABLE, USAGE
@@ -129,7 +130,7 @@ def main() -> None:
     """Sweep models and rank them by how well their learning can be followed."""
 
 
-for _command in (score, *COMMANDS):
+for _command in (doctor, score, *COMMANDS):
     main.add_command(_command)
 
 

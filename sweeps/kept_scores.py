@@ -52,13 +52,28 @@ class Scores:
 
 
 class KeptScores:
-    """The scores of a run directory's traces, read from where they are kept or computed."""
+    """The scores of a run directory's traces, read from where they are kept or computed; all are
+    computed ``anew`` if that is asked for.
+    """
 
-    def __init__(self, run: RunDirectory, kinds: RankingSettings) -> None:
+    def __init__(self, run: RunDirectory, kinds: RankingSettings, *, anew: bool = False) -> None:
         self._run = run
         self._kinds = kinds
-        self._kept = _read(run.scores, _made_by(kinds))
+        self._kept = {} if anew else _read(run.scores, _made_by(kinds))
         self._added = False
+
+    def unlike(self, other: KeptScores) -> list[str]:
+        """The trainings of which the ``other`` has different scores, made from the same file."""
+        return [
+            training_id
+            for training_id, mine in self._kept.items()
+            if (theirs := other._kept.get(training_id)) is not None
+            and mine.made_from == theirs.made_from
+            and not (
+                np.array_equal(mine.values, theirs.values, equal_nan=True)
+                and np.array_equal(mine.curve, theirs.curve.astype(np.float32), equal_nan=True)
+            )
+        ]
 
     def of(self, training_id: str, steps: int | None = None) -> Scores:
         """The scores of a training's trace over its first ``steps`` optimiser steps (default: all).

@@ -45,17 +45,29 @@ def ledger_table(trials: Sequence[StudyTrial], objectives: Sequence[str]) -> pd.
                 "ray": ",".join(details.get("ray", [])),
                 "seconds": float(details.get("seconds", 0.0)),
                 "metric": details.get("metric"),
+                "constraint": trial.constraint,
                 "started": trial.started,
                 "ended": trial.ended,
                 **{f"value_{name}": value for name, value in zip(objectives, values, strict=True)},
             }
         )
-    types = {"alpha": "float64", "metric": "float64"} | {
+    types = {"alpha": "float64", "metric": "float64", "constraint": "float64"} | {
         f"value_{name}": "float64" for name in objectives
     }
     columns = list(rows[0]) if rows else ["trial", "state"]
     table = pd.DataFrame(rows, columns=columns).set_index("trial")
     return table.astype({name: kind for name, kind in types.items() if name in table})
+
+
+def read_ledger(run: RunDirectory) -> pd.DataFrame:
+    """The table as it was written. Raises FileNotFoundError if there is none, and one of `DAMAGE`
+    if it is damaged.
+    """
+    data = io.BytesIO(run.ledger.read_bytes())
+    table = pd.read_parquet(data, engine="pyarrow", page_checksum_verification=True)
+    if table.index.name != "trial" or "state" not in table:
+        raise ValueError("it is no table of trials")
+    return table
 
 
 def counts(table: pd.DataFrame) -> dict[str, int]:
@@ -69,7 +81,7 @@ def counts(table: pd.DataFrame) -> dict[str, int]:
 
 
 def write_ledger(run: RunDirectory, table: pd.DataFrame) -> None:
-    """Write ``trials.parquet``, durably."""
+    """Write ``trials.parquet``, durably, with checksums."""
     buffer = io.BytesIO()
-    table.to_parquet(buffer)
+    table.to_parquet(buffer, write_page_checksum=True)
     write_atomically(run.ledger, buffer.getvalue())

@@ -118,15 +118,25 @@ def write_results(run: RunDirectory, results: Results) -> Path:
     """Write ``report/`` and the ledger; returns the path of the page."""
     write_ledger(run, results.ledger)
     results.scores.save()
+    return write_pages(run, results, run.report)
+
+
+def write_pages(
+    run: RunDirectory, results: Results, folder: Path, train_winner: str | None = None
+) -> Path:
+    """Write the files of ``report/`` into a folder; returns the path of the page.
+
+    ``train_winner`` is the command that they name, by default one for the folder's files.
+    """
     commands = {}
     if len(results.ranking.frame):
         winner = results.ranking.frame.iloc[0]["model_id"]
         candidates = results.models.set_index("model_id")["candidate"]
-        path = run.report / "winner.yaml"
+        path = folder / "winner.yaml"
         write_atomically(path, results.config.winner(candidates[winner]).dump().encode())
-        commands["train_winner"] = f"tracerank run {shlex.quote(str(path))}"
+        commands["train_winner"] = train_winner or f"tracerank run {shlex.quote(str(path))}"
     told = _told(run, results, commands)
-    return write_report(run.report, **told, validity=results.validity)
+    return write_report(folder, **told, validity=results.validity)
 
 
 def report_facts(run: RunDirectory, results: Results, depth: Depth = WHOLE) -> Facts:

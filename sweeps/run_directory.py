@@ -209,6 +209,14 @@ class RunDirectory:
         """What a worker's process leaves when it dies in the middle of a training."""
         return self.live / f"{runner}.words"
 
+    @property
+    def is_one(self) -> bool:
+        """Whether there is anything here that tells a run directory, which may have lost its
+        configuration.
+        """
+        told = (self.configuration, self.environment, self.journal, self.study, self.ledger)
+        return any(path.is_file() for path in told) or (self.path / "traces").is_dir()
+
     @classmethod
     def existing(cls, path: Path | str) -> RunDirectory:
         """The run directory at ``path``.
@@ -219,6 +227,11 @@ class RunDirectory:
         run = cls(path)
         if not run.path.exists():
             raise FileNotFoundError(f"{run.path}: no such run directory")
+        if not run.configuration.is_file() and run.environment.is_file():
+            raise RunDirectoryError(
+                f"{run.configuration}: is gone; see what can be had with: "
+                f"{doctor_command(run.path)}"
+            )
         if not run.configuration.is_file():
             raise RunDirectoryError(
                 f"{run.path}: not a run directory (it has no {run.configuration.name}); "

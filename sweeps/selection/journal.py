@@ -14,6 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,36 @@ class BatchedJournal(BaseJournalBackend):
             # One that was held for long may have been taken away.
             with contextlib.suppress(RuntimeError):
                 self._lock.release()
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A journal: of its lines those before the first bad one, how many bytes these are, how many of
+    them have no checksum, and what is wrong behind them (empty if nothing is); ``torn`` is whether
+    only a last line that isn't whole is.
+    """
+
+    lines: int
+    size: int
+    unchecked: int
+    trouble: str
+    torn: bool
+
+
+def examine_journal(path: Path) -> Examined:
+    """Read a journal to its first bad line. Raises OSError if it can't be read."""
+    data = path.read_bytes()
+    journal = ChainedJournal(path)
+    trouble = ""
+    try:
+        for _ in journal.read_logs(0):
+            pass
+    except ChainError as error:
+        trouble = str(error)
+    good = data[: journal.offset].splitlines(keepends=True)
+    torn = not trouble and journal.offset < len(data)
+    unchecked = sum(not has_checksum(line) for line in good)
+    return Examined(journal.number, journal.offset, unchecked, trouble, torn)
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

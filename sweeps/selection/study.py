@@ -30,6 +30,8 @@ from sweeps.selection.whole_space import distribution
 
 DETAILS = "tracerank"
 CONFIGURATION = "configuration"
+FLOOR = "floor"
+"""The name of the constraint."""
 
 State = Literal["COMPLETE", "PRUNED", "FAILED", "INTERRUPTED"]
 
@@ -48,7 +50,7 @@ class StudyTrial:
 
     ``details`` is what the sweep noted: model id, candidate and α when it began, and when it told
     the trial its training ids, Ray ids of the trainings made for it, whether it was replayed,
-    seconds, reason.
+    seconds, reason. The ``constraint`` is met at or below 0.
     """
 
     number: int
@@ -58,6 +60,7 @@ class StudyTrial:
     started: datetime | None
     ended: datetime | None
     details: dict[str, Any] = field(default_factory=dict)
+    constraint: float | None = None
 
 
 def suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
@@ -89,8 +92,7 @@ def _require_same(made_with: dict[str, Any], config: SweepConfig, run: RunDirect
 
     Raises RunDirectoryError naming the keys that were changed.
     """
-    now = _decisive(config)
-    changed = [key for key, value in made_with.items() if now[key] != value]
+    changed = changed_keys(made_with, config)
     if changed:
         raise RunDirectoryError(
             f"{run.configuration}: {', '.join(changed)} changed since the sweep began; "
@@ -98,15 +100,22 @@ def _require_same(made_with: dict[str, Any], config: SweepConfig, run: RunDirect
         )
 
 
-def _decisive(config: SweepConfig) -> dict[str, Any]:
-    decisive = {
+def changed_keys(made_with: Mapping[str, Any], config: SweepConfig) -> list[str]:
+    """The keys of a configuration that are others than those that a study was ``made_with``."""
+    now = decisive(config)
+    return [key for key, value in made_with.items() if now.get(key) != value]
+
+
+def decisive(config: SweepConfig) -> dict[str, Any]:
+    """What decides a sweep's trials, which the study keeps."""
+    told = {
         key: value
         for key, value in config.resolved().items()
         if key not in ("name", "trials", "workers", "ranking", "storage", "limits", "loggers")
     }
     # Threads and device are part of what a model is; where there is memory for it isn't.
-    decisive["resources"] = {key: decisive["resources"][key] for key in ("cpus", "gpus")}
-    return decisive
+    told["resources"] = {key: told["resources"][key] for key in ("cpus", "gpus")}
+    return told
 
 
 class Study:
@@ -138,7 +147,7 @@ class Study:
             )
             made_with = self._study.user_attrs.get(CONFIGURATION)
             if made_with is None:
-                self._study.set_user_attr(CONFIGURATION, _decisive(config))
+                self._study.set_user_attr(CONFIGURATION, decisive(config))
         _require_same(made_with or {}, config, run)
         self.flush()
         self._asked: dict[int, optuna.Trial] = {}
@@ -191,7 +200,7 @@ class Study:
         with self._writing.reached():
             trial.set_user_attr(DETAILS, dict(details))
             if constraint is not None:
-                trial.set_constraint("floor", constraint)
+                trial.set_constraint(FLOOR, constraint)
             if values is None:
                 state = TrialState.PRUNED if pruned else TrialState.FAIL
                 self._study.tell(trial, state=state)
@@ -222,18 +231,29 @@ def read_trials(run: RunDirectory, config: SweepConfig | None = None) -> list[St
     storage is damaged, or ``config`` is not what the study was made with, and ConnectionError if it
     can't be reached.
     """
-    place = place_of(run, config)
-    if place is None:
-        return []
-    with reading(run, place) as storage:
-        if place.study not in optuna.get_all_study_names(storage):
-            return []
-        study = optuna.load_study(study_name=place.study, storage=storage)
-        trials = study.get_trials(deepcopy=False)
-        made_with = study.user_attrs.get(CONFIGURATION, {})
+    trials, made_with = read_study(run, config)
     if config is not None:
         _require_same(made_with, config, run)
-    return [study_trial(trial) for trial in trials]
+    return trials
+
+
+def read_study(
+    run: RunDirectory, config: SweepConfig | None = None
+) -> tuple[list[StudyTrial], dict[str, Any]]:
+    """The trials of a run directory, and what of the configuration its study was made with.
+
+    As `read_trials`, but for a ``config`` of which only the storage has to be the study's.
+    """
+    place = place_of(run, config)
+    if place is None:
+        return [], {}
+    with reading(run, place) as storage:
+        if place.study not in optuna.get_all_study_names(storage):
+            return [], {}
+        study = optuna.load_study(study_name=place.study, storage=storage)
+        trials = study.get_trials(deepcopy=False)
+        made_with = dict(study.user_attrs.get(CONFIGURATION, {}))
+    return [study_trial(trial) for trial in trials], made_with
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -251,4 +271,5 @@ def study_trial(trial: optuna.trial.FrozenTrial) -> StudyTrial:
         started=_utc(trial.datetime_start),
         ended=_utc(trial.datetime_complete),
         details=dict(trial.user_attrs.get(DETAILS, {})),
+        constraint=trial.constraints.get(FLOOR),
     )

@@ -1,0 +1,90 @@
+"""Whether a run directory is what the sweep wrote; and if not, what can still be had, and how.
+
+An audit reads everything and changes nothing. What a repair replaces it puts into the run
+directory's folder ``damaged``; it never deletes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweeps.doctor.derived import examine_derived
+from sweeps.doctor.findings import Audit, Finding, Repair
+from sweeps.doctor.others import examine_others
+from sweeps.doctor.patient import ASIDE, OnProgress, Patient
+from sweeps.doctor.settings import examine_settings
+from sweeps.doctor.study import examine_study
+from sweeps.doctor.trainings import examine_trainings
+from sweeps.run_directory import RunDirectory, RunDirectoryError
+
+__all__ = ["ASIDE", "Audit", "Finding", "Repair", "examine", "find", "repair"]
+
+ROUNDS = 5
+"""Most times that is looked for what a repair brought to light."""
+
+
+def find(path: Path | str) -> RunDirectory:
+    """The run directory at ``path``, though it may have lost its configuration.
+
+    Raises FileNotFoundError if there is nothing at ``path`` and RunDirectoryError if it is
+    something else.
+    """
+    run = RunDirectory(path)
+    if not run.path.exists():
+        raise FileNotFoundError(f"{run.path}: no such run directory")
+    if not run.is_one:
+        raise RunDirectoryError(
+            f"{run.path}: not a run directory (it has none of a sweep's files); "
+            "give the directory that 'tracerank run' wrote"
+        )
+    return run
+
+
+def examine(
+    run: RunDirectory, on_progress: OnProgress = lambda what, done, of: None, *, ours: bool = False
+) -> Audit:
+    """Audit a run directory; of one that a process drives what is stable, unless it is ``ours``.
+
+    Raises ConnectionError where its database can't be reached.
+    """
+    patient = Patient(run, driven=not ours and run.driven, on_progress=on_progress)
+    if patient.driven:
+        patient.audit.note(
+            ".",
+            "a process drives this sweep now",
+            means="only what doesn't change meanwhile is looked at",
+            todo="look again when it has ended",
+        )
+    examine_settings(patient)
+    examine_study(patient)
+    examine_trainings(patient)
+    examine_derived(patient)
+    examine_others(patient)
+    return patient.audit
+
+
+def repair(
+    run: RunDirectory, on_progress: OnProgress = lambda what, done, of: None
+) -> tuple[Audit, list[Repair], Audit]:
+    """Audit a run directory, repair what can be, and audit it again: what was found, what was done,
+    and what is left.
+
+    Raises RunDirectoryError if a process drives it, and ConnectionError where its database can't be
+    reached.
+    """
+    done: list[Repair] = []
+    with run.driving():
+        before = after = examine(run, on_progress, ours=True)
+        for _ in range(ROUNDS):
+            tried = [finding for finding in after.findings if finding.cure is not None]
+            made = []
+            for finding in tried:
+                assert finding.cure is not None
+                words = finding.cure()
+                if words:
+                    made.append(Repair(finding.where, words))
+            if not made:
+                break
+            done += made
+            after = examine(run, on_progress, ours=True)
+    return before, done, after
