@@ -16,6 +16,7 @@ from sweeps.config import SweepConfig, load_config, require_ready
 from sweeps.config_messages import ConfigError, shown
 from sweeps.config_sections import MOST
 from sweeps.handle import Sweep
+from sweeps.run_config import load_run_config
 from sweeps.run_directory import RunDirectory, resume_command
 from sweeps.storing import StorageError, words
 from trace_core.durable import write_atomically
@@ -108,7 +109,7 @@ def resume(
     """
     directory = RunDirectory.existing(run_dir.path if isinstance(run_dir, Sweep) else Path(run_dir))
     import_path = directory.add_import_path()
-    settings = _checked(load_config(directory.configuration), str(directory.configuration))
+    settings = _checked(load_run_config(directory), str(directory.configuration))
     count = worker_count(workers, settings, ray_address)
     _reach(ray_address)
     require_ready(settings, str(directory.configuration))
@@ -116,7 +117,7 @@ def resume(
 
     require_unchanged(directory, settings)
     if trials is not None and trials != settings.trials:
-        longer = load_config(directory.configuration, {"trials": trials})
+        longer = load_run_config(directory, {"trials": trials})
         if trials < settings.trials:
             raise ConfigError(
                 str(directory.path),

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from search_spaces.errors import did_you_mean
 from sweeps import records
-from sweeps.config import SweepConfig, load_config
+from sweeps.config import SweepConfig
 from sweeps.config_messages import ConfigError
+from sweeps.run_config import load_run_config
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 from trace_core import Trace, TraceError
 
@@ -56,7 +57,7 @@ class Sweep:
     @property
     def config(self) -> SweepConfig:
         """The configuration, every default filled in."""
-        return load_config(self._run.configuration)
+        return load_run_config(self._run)
 
     @property
     def state(self) -> State:

@@ -25,7 +25,7 @@ from sweeps import scoring
 from sweeps.config_sections import RankingSettings
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
-from trace_core import Trace
+from trace_core import Trace, TraceError
 from trace_core.durable import write_atomically
 from trace_core.statistics import Array
 from trace_core.storage import DAMAGE
@@ -75,16 +75,17 @@ class KeptScores:
             )
         ]
 
-    def of(self, training_id: str, steps: int | None = None) -> Scores:
+    def of(self, training_id: str, steps: int | None = None, sha256: str = "") -> Scores:
         """The scores of a training's trace over its first ``steps`` optimiser steps (default: all).
 
-        Raises RunDirectoryError if the trace is missing, TraceError if it is damaged or the
-        configured stability has no value.
+        Raises RunDirectoryError if the trace is missing, TraceError if it is damaged, isn't the
+        file with the hash that its record has, or the configured stability has no value.
         """
         path = self._run.trace(training_id)
         made_from = (*_state(path, self._run), _WHOLE if steps is None else steps)
         kept = self._kept.get(training_id)
         if kept is None or kept.made_from != made_from:
+            _require_hash(path, sha256)
             trace = Trace.load(path)
             span = trace if steps is None else trace.window(0, steps)
             values = scoring.of_trace(span, self._kinds)
@@ -131,7 +132,8 @@ def replicate_table(
             _state(run.trace(training_id), run)
             continue
         steps = None if examples is None else round(record.steps * examples / record.examples)
-        rows.append(scoring.of_record(record) | scores.of(training_id, steps).row())
+        found = scores.of(training_id, steps, record.trace_sha256)
+        rows.append(scoring.of_record(record) | found.row())
     return pd.DataFrame(rows, columns=[*scoring.REPLICATE_COLUMNS, *scoring.KIND_COLUMNS])
 
 
@@ -144,6 +146,16 @@ def _state(path: Path, run: RunDirectory) -> tuple[int, int, int]:
     except FileNotFoundError:
         raise _missing(path, run) from None
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _require_hash(path: Path, sha256: str) -> None:
+    """Raise TraceError for another file than the one with this hash, if there is one."""
+    if not sha256:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise TraceError(f"{path}: is not the trace that its record was made with, or is damaged")
 
 
 def _missing(path: Path, run: RunDirectory) -> RunDirectoryError:

@@ -87,7 +87,7 @@ def _tasks() -> list[dict[str, Any]]:
 
 
 def _runs(runs: Path) -> list[dict[str, Any]]:
-    from sweeps.run_directory import RunDirectory
+    from sweeps.run_directory import RunDirectory, RunDirectoryError
     from sweeps.selection import read_trials
 
     rows = []
@@ -97,8 +97,8 @@ def _runs(runs: Path) -> list[dict[str, Any]]:
         states: list[str] | None = None
         try:
             states = [trial.state for trial in read_trials(run)]
-        except ConnectionError as error:
-            # The other runs may be elsewhere.
+        except (ConnectionError, RunDirectoryError) as error:
+            # The other runs may be elsewhere, or sound.
             note = str(error)
         counted = {
             state.lower(): None if states is None else states.count(state)

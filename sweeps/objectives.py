@@ -81,7 +81,8 @@ class Objectives:
     def _row(self, record: TrainingRecord, alpha: float) -> dict[str, float]:
         row = self._scored.get(record.training_id)
         if row is None:
-            figures = of_record(record) | self._scores.of(record.training_id).row()
+            scores = self._scores.of(record.training_id, sha256=record.trace_sha256)
+            figures = of_record(record) | scores.row()
             row = {name: float(figures[name]) for name in _SCORED}
             self._scored[record.training_id] = row
         fixed = self._config.ranking.alpha

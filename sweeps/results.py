@@ -16,22 +16,24 @@ import pandas as pd
 from sweeps import records
 from sweeps.candidate import Candidate
 from sweeps.checkpoint_names import short_names
-from sweeps.config import SweepConfig, load_config
+from sweeps.config import SweepConfig
 from sweeps.kept_scores import KeptScores, replicate_table
 from sweeps.ledger import counts, ledger_table, write_ledger
 from sweeps.ranking import MetricInfo, Ranking, rank
 from sweeps.records import TrainingRecord
 from sweeps.report import WHOLE, Depth, Facts, ModelTraces, build_facts, write_report
+from sweeps.run_config import load_run_config
 from sweeps.run_directory import (
     CONFIGURATION,
     CONTENT,
     RunDirectory,
     RunDirectoryError,
+    doctor_command,
     resume_command,
 )
 from sweeps.selection import StudyTrial, read_trials, setting_importances
 from sweeps.validity import Assessment, assess_ranking
-from trace_core import Trace
+from trace_core import Trace, TraceError
 from trace_core.durable import write_atomically
 from trace_core.statistics import Array
 
@@ -70,14 +72,17 @@ def rank_run(
     *,
     trials: list[StudyTrial] | None = None,
     scores: KeptScores | None = None,
+    config: SweepConfig | None = None,
 ) -> Results:
     """Rank the models of a run directory at the configured α, or at ``alpha``: of all its trials,
-    or of those given, with the scores that are known already.
+    or of those given, with the scores that are known already, and by its configuration or by the
+    one given.
 
     Raises RunDirectoryError if the study holds no trial, or a file of a complete trial is missing
     or damaged; TraceError if a trace is.
     """
-    config = load_config(run.configuration)
+    if config is None:
+        config = load_run_config(run)
     if trials is None:
         trials = read_trials(run, config)
         if not trials:
@@ -92,7 +97,11 @@ def rank_run(
     )
     ended = {one: records.load(run, one) for ids in trainings.values() for one in ids}
     scores = KeptScores(run, config.ranking) if scores is None else scores
-    replicates = replicate_table(run, scores, trainings, ended, _common_span(ended))
+    try:
+        replicates = replicate_table(run, scores, trainings, ended, _common_span(ended))
+    except TraceError as error:
+        hint = f"see what can be had with: {doctor_command(run.path)}"
+        raise TraceError(f"{error}; {hint}") from None
     ranking = rank(
         models,
         replicates,
@@ -114,11 +123,13 @@ def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:
     return results
 
 
-def write_results(run: RunDirectory, results: Results) -> Path:
-    """Write ``report/`` and the ledger; returns the path of the page."""
+def write_results(run: RunDirectory, results: Results, train_winner: str | None = None) -> Path:
+    """Write ``report/`` and the ledger; returns the path of the page. ``train_winner`` as in
+    `write_pages`.
+    """
     write_ledger(run, results.ledger)
     results.scores.save()
-    return write_pages(run, results, run.report)
+    return write_pages(run, results, run.report, train_winner)
 
 
 def write_pages(

@@ -73,11 +73,14 @@ def _report(patient: Patient) -> None:
     said = _said(patient)
     alpha = _alpha(said)
     trials = _reported(patient.trials, said)
-    stale = len(trials) < len(patient.trials)
     try:
         scores = KeptScores(run, patient.config.ranking, anew=True)
-        results = rank_run(run, alpha, trials=trials, scores=scores)
-        different = _different(patient, results)
+        different, results = [], None
+        for config in filter(None, (patient.config, patient.former)):
+            results = rank_run(run, alpha, trials=trials, scores=scores, config=config)
+            different = _different(patient, results)
+            if not different:
+                break
     except _TROUBLE as error:
         if not patient.unsound:
             audit.problem(
@@ -89,6 +92,7 @@ def _report(patient: Patient) -> None:
         else:
             _unverified(patient)
         return
+    assert results is not None
     _compare_scores(patient, scores, results)
     again = f"{patient.repair} writes it again, and so does tracerank report"
     if different:
@@ -100,7 +104,7 @@ def _report(patient: Patient) -> None:
             todo=again,
             cure=lambda: _write_report(patient, alpha),
         )
-    elif stale:
+    elif len(trials) < len(patient.trials):
         audit.note(
             patient.name(run.report),
             f"is of the first {len(trials)} trials that ended; the study has {len(patient.trials)}",
@@ -162,7 +166,7 @@ def _reported(trials: list[StudyTrial], said: dict[str, Any]) -> list[StudyTrial
         return trials
     ended = [trial for trial in trials if trial.state in ENDED and trial.ended is not None]
     count = sum(told[state] for state in ENDED)
-    if told["INTERRUPTED"] or not 0 < count < len(ended):
+    if told["INTERRUPTED"] or not 0 < count <= len(ended):
         return trials
     # No two end in the same microsecond of one driver.
     first = sorted(ended, key=lambda trial: (str(trial.ended), trial.number))[:count]
@@ -221,9 +225,7 @@ def _write_report(patient: Patient, alpha: float | str | None) -> str:
     command = _command(run.report)
     changed = [run.report / name for name in FILES if (run.report / name).exists()]
     done = patient.aside(*changed) if changed else ""
-    write_results(run, results)
-    if command is not None:
-        write_pages(run, results, run.report, command)
+    write_results(run, results, command)
     return f"{done}; written again from study and traces".removeprefix("; ")
 
 

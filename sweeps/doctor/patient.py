@@ -28,7 +28,8 @@ class Patient:
     """A run directory under audit; what an earlier part of the audit learnt is for the later ones.
 
     ``config`` is None where none can be had, ``trials`` where the study can't be read, ``ledger``
-    where there is none or it is damaged. ``kept`` is the configuration in ``environment.json``.
+    where there is none or it is damaged. ``kept`` is the configuration in ``environment.json``,
+    and ``former`` the same, if the sweep's is another by now.
     ``driven``: a process drives the sweep.
     """
 
@@ -37,6 +38,7 @@ class Patient:
     audit: Audit = field(default_factory=Audit)
     on_progress: OnProgress = lambda what, done, of: None
     config: SweepConfig | None = None
+    former: SweepConfig | None = None
     kept: Mapping[str, Any] | None = None
     trials: list[StudyTrial] | None = None
     made_with: Mapping[str, Any] = field(default_factory=dict)

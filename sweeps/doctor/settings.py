@@ -145,6 +145,7 @@ def _compare(patient: Patient) -> None:
         return
     changed = list(_differences(patient.kept, patient.config.resolved()))
     if changed:
+        patient.former, _ = _loaded(patient, patient.kept)
         patient.audit.note(
             patient.name(patient.run.configuration),
             f"was changed since the sweep was last driven: {'; '.join(changed[:5])}"

@@ -8,11 +8,19 @@ from typing import Any, cast
 import pandas as pd
 
 from search_spaces import SpaceError
+from sweeps.config_selection import JOURNAL
 from sweeps.doctor.patient import Patient
 from sweeps.doctor.settings import reason_of, write_again
 from sweeps.ledger import ledger_table, read_ledger, write_ledger
 from sweeps.run_directory import DAMAGE, RunDirectoryError
-from sweeps.selection import changed_keys, examine_journal, read_study, restore_trials
+from sweeps.selection import (
+    changed_keys,
+    examine_journal,
+    read_study,
+    restore_trials,
+    studies_in_database,
+)
+from sweeps.selection.place import keep_place, place_of
 from sweeps.selection.storage import repair_journal
 
 ENDED = ("COMPLETE", "PRUNED", "FAILED")
@@ -99,9 +107,41 @@ def _journal(patient: Patient) -> None:
         )
 
 
+_LOST_PLACE = {
+    "means": "which study of the database is this sweep's isn't known",
+    "remains": "the ledger, every training's record and trace, and the study itself",
+}
+
+
+def _find_study(patient: Patient) -> str:
+    """Look in the database for the one study whose trainings are those of this run directory."""
+    run, config = patient.run, patient.config
+    if config is None or config.storage == JOURNAL:
+        return ""
+    found = []
+    for place, trials in studies_in_database(run, config):
+        ids = {one for trial in trials for one in trial.details.get("trainings", [])}
+        times = {trial.number: trial.started for trial in trials}
+        if ids and ids & set(patient.records) and _began(patient, times):
+            found.append(place)
+    if len(found) != 1:
+        return ""
+    done = f"{patient.aside(run.study)}; " if run.study.exists() else ""
+    keep_place(run, found[0])
+    return f"{done}its study was found in the database: {found[0].study}"
+
+
+def _began(patient: Patient, times: dict[int, Any]) -> bool:
+    """Whether trials began when the ledger says, as far as there is one."""
+    if patient.ledger is None:
+        return True
+    kept = patient.ledger["started"]
+    return all(number in times and _same(times[number], moment) for number, moment in kept.items())
+
+
 def _no_study(patient: Patient) -> None:
     run = patient.run
-    in_database = patient.config is not None and patient.config.storage != "journal"
+    in_database = patient.config is not None and patient.config.storage != JOURNAL
     made = patient.ledger is not None or any((run.path / "traces").glob("*.json"))
     if not made:
         return
@@ -109,10 +149,10 @@ def _no_study(patient: Patient) -> None:
         patient.audit.problem(
             patient.name(run.study),
             "is gone",
-            means="which study of the database is this sweep's isn't known",
-            remains="the ledger, every training's record and trace, and the study itself",
-            todo="put a copy of the file in its place: it names the storage, and the study in it, "
-            "which begins with the sweep's name",
+            **_LOST_PLACE,
+            todo=f"{patient.repair} looks for it in the database; or put a copy of the file in its "
+            "place",
+            cure=lambda: _find_study(patient),
         )
         return
     patient.audit.problem(
@@ -154,16 +194,23 @@ def _read(patient: Patient) -> None:
     except RunDirectoryError as error:
         if any(each.where.startswith("study.") for each in patient.audit.problems):
             return
-        where = patient.name(run.study if run.study.exists() else run.journal)
+        if run.study.exists():
+            patient.audit.problem(
+                patient.name(run.study),
+                reason_of(error),
+                **_LOST_PLACE,
+                todo=f"{patient.repair} looks for it in the database; or put an undamaged copy in "
+                "its place",
+                cure=lambda: _find_study(patient),
+            )
+            return
         patient.audit.problem(
-            where,
+            patient.name(run.journal),
             reason_of(error),
             means="the trials can't be read",
             remains="the ledger, and every training's record and trace",
-            todo="put an undamaged copy in its place"
-            if run.study.exists()
-            else f"{patient.repair} makes it again from the ledger",
-            cure=None if run.study.exists() else lambda: _anew(patient),
+            todo=f"{patient.repair} makes it again from the ledger",
+            cure=None if patient.config is None else lambda: _anew(patient),
         )
 
 
@@ -177,6 +224,9 @@ def _made_with(patient: Patient) -> None:
     if config is None:
         return
     changed = changed_keys(patient.made_with, config)
+    place = place_of(patient.run)
+    if place is not None and place.storage != config.storage:
+        changed.append("storage")
     if not changed:
         return
     now = config.resolved()

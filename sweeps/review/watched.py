@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sweeps.candidate import Candidate
-from sweeps.config import SweepConfig, load_config
+from sweeps.config import SweepConfig
 from sweeps.config_messages import ConfigError
 from sweeps.live import Live, live_trace, read_live
 from sweeps.report import ModelTraces, details, render, served
@@ -24,6 +24,7 @@ from sweeps.report.facts import score_kinds
 from sweeps.report.series import change_rate_curve
 from sweeps.results import Results, model_traces, rank_run, report_facts
 from sweeps.review.ranker import Ranker
+from sweeps.run_config import load_run_config
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 from sweeps.selection import StudyReader, StudyTrial
 from trace_core import Trace, TraceError
@@ -115,11 +116,11 @@ class Watched:
     def config(self) -> SweepConfig:
         """The configuration. Raises ConfigError if it is damaged, or names what isn't there."""
         try:
-            return load_config(self.run.configuration)
+            return load_run_config(self.run)
         except ConfigError:
             # Only one that names a user's modules needs their folders.
             self.run.add_import_path(last=True)
-            return load_config(self.run.configuration)
+            return load_run_config(self.run)
 
     @cached_property
     def _ranker(self) -> Ranker:

@@ -4,7 +4,14 @@ from sweeps.selection.importances import setting_importances
 from sweeps.selection.journal import examine_journal
 from sweeps.selection.reader import StudyReader
 from sweeps.selection.restoring import restore_trials
-from sweeps.selection.study import Study, StudyTrial, changed_keys, read_study, read_trials
+from sweeps.selection.study import (
+    Study,
+    StudyTrial,
+    changed_keys,
+    read_study,
+    read_trials,
+    studies_in_database,
+)
 
 __all__ = [
     "Study",
@@ -16,4 +23,5 @@ __all__ = [
     "read_trials",
     "restore_trials",
     "setting_importances",
+    "studies_in_database",
 ]

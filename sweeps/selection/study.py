@@ -11,7 +11,7 @@ the storage, what it had not is drawn now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 from search_spaces import Choice, Dimension, IntRange
 from sweeps.config import SweepConfig
 from sweeps.run_directory import RunDirectory, RunDirectoryError
-from sweeps.selection.place import keep_place, new_place, place_of
+from sweeps.selection.place import Place, keep_place, new_place, place_of
 from sweeps.selection.samplers import Samplers
 from sweeps.selection.storage import Writing, be_quiet, guarded, reading
 from sweeps.selection.whole_space import distribution
@@ -254,6 +254,22 @@ def read_study(
         trials = study.get_trials(deepcopy=False)
         made_with = dict(study.user_attrs.get(CONFIGURATION, {}))
     return [study_trial(trial) for trial in trials], made_with
+
+
+def studies_in_database(
+    run: RunDirectory, config: SweepConfig
+) -> Iterator[tuple[Place, list[StudyTrial]]]:
+    """The studies in a configuration's database that may be a sweep's, by their names.
+
+    Raises ConnectionError if it can't be reached.
+    """
+    begins = new_place(config).study.rpartition("-")[0]
+    with reading(run, Place(config.storage, begins)) as storage:
+        for name in optuna.get_all_study_names(storage):
+            if name.rpartition("-")[0] == begins:
+                study = optuna.load_study(study_name=name, storage=storage)
+                trials = study.get_trials(deepcopy=False)
+                yield Place(config.storage, name), [study_trial(trial) for trial in trials]
 
 
 def _utc(moment: datetime | None) -> datetime | None:
