@@ -72,7 +72,9 @@ def _arrays(splits: Splits) -> dict[str, Array]:
 
 def _store(entry: Path, key: str, target_scale: float, arrays: dict[str, Array]) -> None:
     """Write an entry aside and rename it into place, unless another process was first."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
+    # What somebody trains on is nobody else's to read or change, whatever the umask.
+    for folder in reversed((entry.parent, *entry.parent.parents)):
+        folder.mkdir(0o700, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix="part-", dir=entry.parent))
     try:
         for name, array in arrays.items():

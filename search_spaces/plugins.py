@@ -106,6 +106,22 @@ def load_builder(path: str, where: str) -> Architecture:
     )
 
 
+def unread_builder(path: str) -> Architecture:
+    """What stands for the user's architecture at an import path where none of its code may run."""
+
+    def build(shape: TaskShape, **given: Scalar) -> nn.Module:
+        raise SpaceError(f"{path} was read as data, and builds nothing")
+
+    return Architecture(
+        name=path,
+        description="user's own",
+        settings={},
+        fits=fits_numbers,
+        builder=build,
+        open_settings=True,
+    )
+
+
 def _setting(parameter: inspect.Parameter, hints: dict[str, Any]) -> Setting:
     required = parameter.default is inspect.Parameter.empty
     default = None if required else parameter.default

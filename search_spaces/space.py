@@ -31,11 +31,14 @@ class Space:
     ``architectures``: for each one, the dimensions of its settings, which exist only under it.
     ``dimensions``: those that every model has (`init`, `alpha`, `learning_rate`, ...). Settings
     that are not given take their defaults, as a `Choice` of one; `batch_size` and `epochs` are
-    there only if given. Raises SpaceError listing every problem, each with its key path.
+    there only if given. ``as_data``: no module that an architecture names is imported, and no
+    checkpoint looked for; the settings of such an architecture are taken as they are, all of them
+    given. Raises SpaceError listing every problem, each with its key path.
     """
 
     architectures: dict[str, dict[str, Dimension]]
     dimensions: dict[str, Dimension] = field(default_factory=dict)
+    as_data: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         problems: list[str] = []
@@ -44,7 +47,7 @@ class Space:
         architectures: dict[str, dict[str, Dimension]] = {}
         for name, given in self.architectures.items():
             try:
-                architectures[name] = _check_architecture(name, given)
+                architectures[name] = _check_architecture(name, given, as_data=self.as_data)
             except SpaceError as error:
                 problems += error.problems
         dimensions: dict[str, Dimension] = {}
@@ -58,7 +61,7 @@ class Space:
         object.__setattr__(self, "dimensions", dimensions)
 
     @classmethod
-    def parse(cls, value: object) -> Space:
+    def parse(cls, value: object, *, as_data: bool = False) -> Space:
         """A space from what stands under ``space:`` in a configuration. Raises SpaceError."""
         if not isinstance(value, Mapping):
             raise SpaceError(f"space: got {shown(value)}; must be a mapping with `architecture`")
@@ -77,7 +80,7 @@ class Space:
         dimensions = _parse_all(common, "space", problems)
         if problems:
             raise SpaceError(*problems)
-        return cls(architectures, dimensions)
+        return cls(architectures, dimensions, as_data)
 
     def draw(self, suggest: Suggest) -> dict[str, Any]:
         """One model's parameters, asked for one at a time.
@@ -209,10 +212,12 @@ def _parse_all(given: Mapping[Any, Any], where: str, problems: list[str]) -> dic
     return parsed
 
 
-def _check_architecture(name: str, given: dict[str, Dimension]) -> dict[str, Dimension]:
+def _check_architecture(
+    name: str, given: dict[str, Dimension], *, as_data: bool
+) -> dict[str, Dimension]:
     where = f"space.architecture.{name}"
-    architecture = get_architecture(name, where)
-    if architecture.source is not None:
+    architecture = get_architecture(name, where, as_data=as_data)
+    if architecture.source is not None and not as_data:
         given = architecture.source.expanded(given, where)
     problems: list[str] = []
     settings = architecture.settings

@@ -75,6 +75,9 @@ class _Group(click.Group):
     """
 
     def invoke(self, ctx: click.Context) -> Any:
+        from trace_core.durable import keep_from_others
+
+        keep_from_others()
         ctx.obj = []
         try:
             with _stdout_to_stderr() as ctx.meta[STDOUT]:

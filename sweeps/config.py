@@ -30,6 +30,7 @@ from search_spaces import (
     forget_task,
     get_architecture,
     get_task,
+    is_import_path,
     source_of,
     task_metric,
     task_name,
@@ -73,11 +74,19 @@ _TASK_RULE = (
 )
 
 
-def _parse_space(value: object) -> Space:
+AS_DATA = "as_data"
+"""In the context of a validation: no code that a configuration names is imported."""
+
+
+def _is_data(info: ValidationInfo) -> bool:
+    return bool(info.context and info.context.get(AS_DATA))
+
+
+def _parse_space(value: object, info: ValidationInfo) -> Space:
     if isinstance(value, Space):
         return value
     try:
-        return Space.parse(value)
+        return Space.parse(value, as_data=_is_data(info))
     except SpaceError as error:
         raise ProblemsError(error.problems) from None
 
@@ -138,12 +147,12 @@ class SweepConfig(Section):
 
     @field_validator("task", mode="before")
     @classmethod
-    def _check_task(cls, value: object) -> str | dict[str, Any]:
+    def _check_task(cls, value: object, info: ValidationInfo) -> str | dict[str, Any]:
         if not isinstance(value, str | Mapping):
             raise ValueError(f"got {shown(value)}; must be {_TASK_RULE}")
         try:
             spec = task_spec(value)
-            if isinstance(spec, str):
+            if isinstance(spec, str) and not _is_data(info):
                 get_task(spec)
         except SpaceError as error:
             raise ProblemsError(error.problems) from None
@@ -157,6 +166,8 @@ class SweepConfig(Section):
             raise ValueError(f"{got}; must be a list of at least one of {', '.join(OBJECTIVES)}")
         # Without a valid task, whose metric has a name of its own, no objective can be refused.
         task = info.data.get("task")
+        if is_import_path(task) and _is_data(info):
+            task = None
         metric = task_metric(task).name if task is not None else None
         names = ["metric" if name == metric else name for name in value]
         check = one_of([*OBJECTIVES, *([metric] if metric else [])])
@@ -185,12 +196,13 @@ class SweepConfig(Section):
         return names
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
+    def _check_together(self, info: ValidationInfo) -> Self:
         if self.sampler.name == "grid" and "trials" not in self.model_fields_set:
             with contextlib.suppress(SpaceError):
                 object.__setattr__(self, "trials", min(Grid(self.space).size, MOST))
         # The files of a task that is told by a mapping are read when they are needed.
-        told = [*_fit_problems(self), *_size_problems(self)] if isinstance(self.task, str) else []
+        ready = isinstance(self.task, str) and not _is_data(info)
+        told = [*_fit_problems(self), *_size_problems(self)] if ready else []
         problems = [
             *told,
             *_budget_problems(self),
@@ -203,13 +215,19 @@ class SweepConfig(Section):
 
     @property
     def metric_name(self) -> str:
-        """The task's metric."""
-        return task_metric(self.task).name
+        """The task's metric; ``metric`` where the task is code, and the configuration was read as
+        data.
+        """
+        return "metric" if self._is_unread else task_metric(self.task).name
 
     @property
     def metric_direction(self) -> Literal["maximize", "minimize"]:
-        """Which way the task's metric is better."""
-        return task_metric(self.task).direction
+        """Which way the task's metric is better; ``maximize`` where that can't be told."""
+        return "maximize" if self._is_unread else task_metric(self.task).direction
+
+    @property
+    def _is_unread(self) -> bool:
+        return self.space.as_data and is_import_path(self.task)
 
     @property
     def task_name(self) -> str:
@@ -240,17 +258,21 @@ class SweepConfig(Section):
         data: object,
         source: str = "configuration",
         overrides: Mapping[str, Any] | None = None,
+        *,
+        as_data: bool = False,
     ) -> Self:
         """A configuration from plain data. ``source`` names it in messages. Raises ConfigError.
 
         ``overrides`` replace single keys, named by their path: ``{"trials": 10,
-        "sampler.seed": 1}``.
+        "sampler.seed": 1}``. If ``as_data``, no module that it names is imported and no file looked
+        at: for what was resolved and may come from others, to tell what was trained.
         """
         if not isinstance(data, Mapping):
             raise ConfigError(source, [f"got {shown(data)}; must be a mapping of keys to values"])
         try:
             return cls.model_validate(
-                _overridden(data, overrides, source) if overrides else dict(data)
+                _overridden(data, overrides, source) if overrides else dict(data),
+                context={AS_DATA: as_data},
             )
         except ValidationError as error:
             raise ConfigError(source, problems_of(error, cls)) from None
@@ -287,7 +309,7 @@ class SweepConfig(Section):
         settings: dict[str, Dimension] = {
             name: Choice((value,)) for name, value in candidate.settings.items()
         }
-        space = Space({candidate.architecture: settings}, dimensions)
+        space = Space({candidate.architecture: settings}, dimensions, self.space.as_data)
         once: dict[str, Any] = {
             "space": space,
             "trials": 1,
@@ -420,8 +442,11 @@ def _pruner_problems(config: SweepConfig) -> list[str]:
     ]
 
 
-def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SweepConfig:
-    """The configuration in a YAML file; ``overrides`` as in `SweepConfig.from_dict`.
+def load_config(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, *, as_data: bool = False
+) -> SweepConfig:
+    """The configuration in a YAML file; ``overrides`` and ``as_data`` as in
+    `SweepConfig.from_dict`.
 
     Raises ConfigError, one message for all problems, for whatever the file may hold.
     """
@@ -430,7 +455,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     if not isinstance(data, dict):
         what = "is empty" if data is None else f"holds {shown(data)}"
         raise ConfigError(source, [f"{what}; must be a mapping of keys to values"])
-    return SweepConfig.from_dict(data, source, overrides)
+    return SweepConfig.from_dict(data, source, overrides, as_data=as_data)
 
 
 def _overridden(

@@ -21,6 +21,7 @@ from sweeps.ranking import fingerprint
 from sweeps.records import printable
 from sweeps.run_directory import DAMAGE, RunDirectory, doctor_command, resume_command
 from sweeps.sealed import read_sealed, write_sealed
+from trace_core.durable import owners
 
 SCHEMA = 1
 MOST_TEXT = 10_000
@@ -133,7 +134,7 @@ def decide(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         ranking=fingerprint(ranking),
     )
-    with run.decisions_lock.open("a") as lock:
+    with open(run.decisions_lock, "a", opener=owners) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         every = [asdict(each) for each in (*decisions(run), made)]
         write_sealed(run.decisions, {"schema": SCHEMA, "decisions": every})

@@ -22,6 +22,7 @@ from sweeps.records import EARLIER, TrainingRecord
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 from sweeps.sealed import write_sealed
 from sweeps.selection import StudyTrial, read_trials
+from trace_core.durable import make_folder
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Earlier:
     def store(self, run: RunDirectory) -> None:
         """Put it into a new run directory."""
         if self.trainings:
-            run.trace("any").parent.mkdir(parents=True, exist_ok=True)
+            make_folder(run.trace("any").parent)
         for training_id, (record, trace) in self.trainings.items():
             try:
                 os.link(trace, run.trace(training_id))

@@ -46,7 +46,6 @@ class Sweep:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._run = RunDirectory.existing(Path(path))
-        self._run.add_import_path()
         self._kept: tuple[object, Results] | None = None
 
     @property
@@ -56,8 +55,10 @@ class Sweep:
 
     @property
     def config(self) -> SweepConfig:
-        """The configuration, every default filled in."""
-        return load_run_config(self._run)
+        """The configuration, every default filled in; read as data: modules that it names are not
+        imported.
+        """
+        return load_run_config(self._run, as_data=True)
 
     @property
     def state(self) -> State:

@@ -26,6 +26,7 @@ from sweeps.run_config import load_run_config
 from sweeps.run_directory import (
     CONFIGURATION,
     CONTENT,
+    METRIC,
     RunDirectory,
     RunDirectoryError,
     doctor_command,
@@ -82,7 +83,7 @@ def rank_run(
     or damaged; TraceError if a trace is.
     """
     if config is None:
-        config = load_run_config(run)
+        config = load_run_config(run, as_data=True)
     if trials is None:
         trials = read_trials(run, config)
         if not trials:
@@ -209,10 +210,10 @@ def _told(run: RunDirectory, results: Results, commands: dict[str, str]) -> dict
 
 def _environment(run: RunDirectory) -> dict[str, Any]:
     """Versions and machine; the folders of a user's modules are no business of a shared page, which
-    has the configuration elsewhere.
+    has the configuration, and the metric, elsewhere.
     """
     environment = run.read_environment()
-    for private in ("import_path", CONFIGURATION):
+    for private in ("import_path", CONFIGURATION, METRIC):
         environment.pop(private, None)
     return environment
 

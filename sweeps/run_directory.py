@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sweeps.sealed import read_sealed, write_sealed
-from trace_core.durable import write_atomically
+from trace_core.durable import make_folder, owners, write_atomically
 
 DAMAGE = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError),
@@ -35,6 +35,8 @@ CHECKPOINTS = "checkpoints"
 """Under which name it has what tells the content of each checkpoint, by its name."""
 CONFIGURATION = "configuration"
 """Under which name it has the resolved configuration that the sweep was last driven with."""
+METRIC = "metric"
+"""Under which name it has what the task's metric is called."""
 
 
 class RunDirectoryError(ValueError):
@@ -157,17 +159,17 @@ class RunDirectory:
         if environment.get(CONFIGURATION) != plain:
             write_sealed(self.environment, environment | {CONFIGURATION: plain})
 
-    def add_import_path(self, *, last: bool = False) -> list[str]:
-        """Put the folders in which the sweep found its user's modules on this process's path, or at
-        its end, where they can't stand in for anything that is installed; and the current folder,
-        as for a sweep that is begun: those of one that was fetched from elsewhere aren't here.
+    def add_import_path(self) -> list[str]:
+        """Put the folders in which the sweep found its user's modules on this process's path, and
+        the current folder, as for a sweep that is begun: those of one that was fetched from
+        elsewhere aren't here. For who goes on with the sweep: whoever reads a run directory imports
+        nothing of it.
 
         Raises RunDirectoryError if ``environment.json`` is damaged.
         """
         kept: list[str] = self.read_environment().get("import_path", [])
         folders = list(dict.fromkeys([*kept, str(Path.cwd())]))
-        added = [folder for folder in folders if folder not in sys.path]
-        sys.path[:] = [*sys.path, *added] if last else [*added, *sys.path]
+        sys.path[:0] = [folder for folder in folders if folder not in sys.path]
         return folders
 
     def read_points(self) -> list[dict[str, Any]]:
@@ -269,8 +271,8 @@ class RunDirectory:
 
         Raises RunDirectoryError if another process drives it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "driver.lock").open("a+") as file:
+        make_folder(self.path)
+        with open(self.path / "driver.lock", "a+", opener=owners) as file:
             if not _locked(file):
                 file.seek(0)
                 holder = file.read().strip() or "unknown"

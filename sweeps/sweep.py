@@ -30,6 +30,7 @@ from sweeps.run_directory import (
     CHECKPOINTS,
     CONFIGURATION,
     CONTENT,
+    METRIC,
     RunDirectory,
     RunDirectoryError,
     resume_command,
@@ -70,7 +71,11 @@ def create(config: SweepConfig, path: Path, import_path: list[str]) -> RunDirect
         # Ray and the ledger write the path as UTF-8; better to refuse it before anything is made.
         str(path.resolve()).encode("utf-8")
         run = RunDirectory(path)
-        machine = environment() | {"import_path": import_path, CONFIGURATION: config.resolved()}
+        machine = environment() | {
+            "import_path": import_path,
+            METRIC: config.metric_name,
+            CONFIGURATION: config.resolved(),
+        }
         write_sealed(run.environment, machine | _content(config))
         if config.warm_start:
             taken_over.store(run)

@@ -8,7 +8,7 @@ from search_spaces.architectures.gru import GRU
 from search_spaces.architectures.mlp import MLP
 from search_spaces.architectures.transformer import TRANSFORMER
 from search_spaces.errors import SpaceError, unknown
-from search_spaces.plugins import is_import_path, load_builder
+from search_spaces.plugins import is_import_path, load_builder, unread_builder
 from search_spaces.pretrained import PRETRAINED
 
 _BUILT_IN = {
@@ -21,16 +21,19 @@ def architecture_names() -> list[str]:
     return list(_BUILT_IN)
 
 
-def get_architecture(name: str, where: str = "architecture") -> Architecture:
+def get_architecture(
+    name: str, where: str = "architecture", *, as_data: bool = False
+) -> Architecture:
     """The built-in architecture of that name, or the user's, by import path.
 
-    An import path is ``package.module:build``. ``where`` is the key path for messages.
-    Raises SpaceError.
+    An import path is ``package.module:build``, and its module is imported; not so if ``as_data``,
+    which gives an architecture that takes any settings and builds nothing. ``where`` is the key
+    path for messages. Raises SpaceError.
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]
     if is_import_path(name):
-        return load_builder(name, where)
+        return unread_builder(name) if as_data else load_builder(name, where)
     raise SpaceError(
         unknown(where, "architecture", name, [*_BUILT_IN, "an import path package.module:build"])
     )

@@ -56,7 +56,8 @@ def _environment(patient: Patient) -> None:
 
 def _without_environment(patient: Patient, done: str) -> str:
     try:
-        patient.run.keep_configuration(load_config(patient.run.configuration).resolved())
+        config = load_config(patient.run.configuration, as_data=True)
+        patient.run.keep_configuration(config.resolved())
     except (ConfigError, RunDirectoryError):
         return done or "nothing could be written for want of a configuration"
     return f"{done}; one with the configuration alone was written".removeprefix("; ")
@@ -111,21 +112,12 @@ def _configuration(patient: Patient) -> None:
 
 
 def _loaded(patient: Patient, data: Mapping[str, Any]) -> tuple[SweepConfig | None, str]:
-    """The configuration, or what is wrong with it. Only one that names a user's modules needs their
-    folders.
-    """
-    said = ""
-    for attempt in range(2):
-        try:
-            return SweepConfig.from_dict(data, str(patient.run.configuration)), ""
-        except ConfigError as error:
-            said = "; ".join(error.problems)
-        if attempt == 0:
-            try:
-                patient.run.add_import_path(last=True)
-            except RunDirectoryError:
-                break
-    return None, said
+    """The configuration, as data, or what is wrong with it."""
+    try:
+        source = str(patient.run.configuration)
+        return SweepConfig.from_dict(data, source, as_data=True), ""
+    except ConfigError as error:
+        return None, "; ".join(error.problems)
 
 
 def write_again(patient: Patient) -> str:

@@ -25,6 +25,7 @@ from sweeps.jobs.lease import Lease
 from sweeps.jobs.store import StorageUriError, Store
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 from sweeps.storing import StorageError
+from trace_core.durable import keep_from_others
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig
@@ -39,6 +40,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 def main(arguments: list[str] | None = None) -> int:
     """Drive the sweep that the arguments name; returns the exit code."""
     given = _parser().parse_args(arguments)
+    keep_from_others()
     # Until the sweep has a handler of its own, and once it has given it back.
     signal.signal(signal.SIGTERM, _end)
     try:

@@ -31,6 +31,7 @@ from types import FrameType
 
 from sweeps.jobs.credentials import ensure_token
 from sweeps.jobs.errors import JobError
+from trace_core.durable import keep_from_others
 
 HOST = "127.0.0.1"
 DASHBOARD_PORT = 8265
@@ -249,6 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cpus", type=int, default=each, help="of each worker (here: %(default)s)")
     parser.add_argument("--port", type=int, help=f"the dashboard's (default: {DASHBOARD_PORT})")
     given = parser.parse_args(arguments)
+    keep_from_others()
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -7,6 +7,8 @@ import re
 import secrets
 from pathlib import Path
 
+from trace_core.durable import make_folder, owners
+
 _LINE = re.compile(r"^(?:sweep [0-9a-f]{8}|begin [0-9]+|end [0-9]+)$", re.MULTILINE)
 
 
@@ -32,7 +34,7 @@ class Marker:
         last = next((int(value) for word, value in lines[::-1] if word == "begin"), None)
         self.begun = None if last in self.ended else last
         if not named:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             self._append(f"sweep {self.sweep}\n")
 
     def begin(self, number: int) -> None:
@@ -45,5 +47,5 @@ class Marker:
         self.ended.add(number)
 
     def _append(self, text: str) -> None:
-        with self._path.open("a") as file:
+        with open(self._path, "a", opener=owners) as file:
             file.write(text)

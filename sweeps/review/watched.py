@@ -18,6 +18,7 @@ from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig
 from sweeps.config_messages import ConfigError
 from sweeps.live import Live, live_trace, read_live
+from sweeps.records import printable
 from sweeps.report import ModelTraces, details, render, served
 from sweeps.report.details import evaluated
 from sweeps.report.facts import score_kinds
@@ -25,7 +26,7 @@ from sweeps.report.series import change_rate_curve
 from sweeps.results import Results, model_traces, rank_run, report_facts
 from sweeps.review.ranker import Ranker
 from sweeps.run_config import load_run_config
-from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.run_directory import METRIC, RunDirectory, RunDirectoryError
 from sweeps.selection import StudyReader, StudyTrial
 from trace_core import Trace, TraceError
 
@@ -114,13 +115,16 @@ class Watched:
 
     @cached_property
     def config(self) -> SweepConfig:
-        """The configuration. Raises ConfigError if it is damaged, or names what isn't there."""
-        try:
-            return load_run_config(self.run)
-        except ConfigError:
-            # Only one that names a user's modules needs their folders.
-            self.run.add_import_path(last=True)
-            return load_run_config(self.run)
+        """The configuration, as data: whose code it names may not be known here. Raises ConfigError
+        if it is damaged.
+        """
+        return load_run_config(self.run, as_data=True)
+
+    @cached_property
+    def _metric(self) -> str:
+        """What the metric is called: of a task that is code, the sweep has noted it."""
+        noted = self.run.read_environment().get(METRIC)
+        return printable(noted) if isinstance(noted, str) else self.config.metric_name
 
     @cached_property
     def _ranker(self) -> Ranker:
@@ -157,7 +161,7 @@ class Watched:
                 "running": driven,
                 "trials": self.config.trials,
                 "counts": self.counts(),
-                "metric": self.config.metric_name,
+                "metric": self._metric,
                 "under_way": self._under_way() if driven else [],
                 "ranking": None if made is None else str(made.version),
                 "trouble": str(made.error or "") if made is not None else "",
@@ -208,7 +212,6 @@ class Watched:
         ended = sum(trial.state != "INTERRUPTED" for trial in self.trials())
         with self._ranking:
             if self._results is None or self._results[0] != ended:
-                assert self.config, "read first, as it may add to the import path"
                 self._results = ended, rank_run(self.run)
             return self._results[1]
 

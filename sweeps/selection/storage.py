@@ -22,6 +22,7 @@ from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, doctor
 from sweeps.selection.database import open_database, reached
 from sweeps.selection.journal import BatchedJournal, ChainedJournal, ChainError
 from sweeps.selection.place import Place
+from trace_core.durable import owners
 
 
 def be_quiet() -> None:
@@ -67,6 +68,8 @@ class Writing:
         with guarded(run, place):
             if place.storage == JOURNAL:
                 repair_journal(run.journal)
+                # Optuna would make it with whatever the umask allows to others.
+                open(run.journal, "ab", opener=owners).close()
                 self._journal = BatchedJournal(run.journal)
                 self.storage = JournalStorage(self._journal)
             else:

@@ -16,6 +16,7 @@ import yaml
 from inprocess import prepared, small, work_off
 
 import sweeps
+from sweeps.config import load_config
 from sweeps.results import rank_run
 from sweeps.run_directory import RunDirectory
 
@@ -100,7 +101,7 @@ def test_a_sweep_under_way_is_read_anew_each_time(tmp_path: Path) -> None:
     assert len(sweep.ranking) + len(sweep.excluded) > before
 
 
-def test_the_modules_of_a_sweep_from_elsewhere_are_found_in_the_current_folder(
+def test_a_sweep_is_read_without_the_modules_that_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "from_elsewhere.py").write_text(
@@ -113,10 +114,14 @@ def test_the_modules_of_a_sweep_from_elsewhere_are_found_in_the_current_folder(
     run, config = prepared(tmp_path / "run", **changes)
     sys.path.remove(str(tmp_path))
     monkeypatch.delitem(sys.modules, "from_elsewhere")
-    with pytest.raises(sweeps.ConfigError, match="cannot import module from_elsewhere"):
-        sweeps.load(run.path).config  # noqa: B018
-    monkeypatch.chdir(tmp_path)
     assert sweeps.load(run.path).config == config
+    assert "from_elsewhere" not in sys.modules
+    # Who goes on with it finds them in the current folder.
+    with pytest.raises(sweeps.ConfigError, match="cannot import module from_elsewhere"):
+        load_config(run.configuration)
+    monkeypatch.chdir(tmp_path)
+    run.add_import_path()
+    assert load_config(run.configuration) == config
 
 
 def test_what_is_not_there_is_said(finished: RunDirectory, tmp_path: Path) -> None:
