@@ -18,7 +18,7 @@ help:  ## show this list
 
 setup: .venv/.ready  ## make .venv and install what the lock pins (HASHES= looks at no hashes)
 
-.venv/.ready: pyproject.toml requirements.lock requirements-cuda.lock trace_core/kernel/kernel.c trace_core/kernel/build.py
+.venv/.ready: pyproject.toml requirements.lock requirements-cpu.lock requirements-cuda.lock trace_core/kernel/kernel.c trace_core/kernel/build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "tracerank needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -81,7 +81,9 @@ lock: setup  ## write the lock from what .venv holds, with the hashes of all tha
 	$(BIN)/python -m tools.lock $(PIP_ARGS)
 
 audit: setup  ## ask for known vulnerabilities of what the lock pins (needs the network)
-	@$(BIN)/python -m tools.audit $(PIP_ARGS)
+	@[ -x .venv/audit/bin/python ] || $(PYTHON) -m venv .venv/audit
+	@.venv/audit/bin/python tools/install.py $(if $(HASHES),,--no-hashes) $(PIP_ARGS) --requirements tools/audit.txt
+	@.venv/audit/bin/python -m tools.audit
 
 browser:  ## install Chromium for the page's tests, where it is missing and we may
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

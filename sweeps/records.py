@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from sweeps.redaction import without_secrets
 from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, doctor_command
 from sweeps.sealed import read_sealed, write_sealed
 from trace_core import Trace
@@ -62,7 +63,7 @@ class TrainingRecord:
 
     def __post_init__(self) -> None:
         for name in ("reason", "apart", "log_tail"):
-            object.__setattr__(self, name, printable(getattr(self, name)))
+            object.__setattr__(self, name, printable(without_secrets(getattr(self, name))))
 
     def metrics(self) -> list[float]:
         """The validation metric at every evaluation, step 0 first."""

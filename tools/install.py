@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tools.lock_file import CONSTRAINTS, CUDA, LOCK, ROOT, Entry, read
+from tools.lock_file import CONSTRAINTS, CPU, CUDA, LOCK, ROOT, Entry, read
 
 WITHOUT = "make setup HASHES="
 """What installs without looking at hashes."""
@@ -35,6 +35,10 @@ _UNKNOWN = re.compile(r"^\s+\S*/(torch-[^/\s#]+\.whl)", re.M)
 
 class InstallError(Exception):
     """What is told to who installs."""
+
+
+class LackingError(InstallError):
+    """The index doesn't offer a package."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -53,12 +57,24 @@ def main(arguments: Sequence[str]) -> None:
         _run([*pip, "-c", CONSTRAINTS, *needed])
         _run([*pip, "-c", CONSTRAINTS, "--no-build-isolation", "-e", f"{ROOT}[{given.extra}]"])
         return
-    wanted = {"core", given.extra}
-    log = _install([each for each in read(LOCK) if wanted & {*each.groups}], pip, checked=True)
-    _tell_of_other_builds(log)
+    needed = [each for each in read(LOCK) if {"core", given.extra} & {*each.groups}]
+    if _has_cpu_build(pip):
+        needed = [each for each in needed if each.key != "torch"]
+    _tell_of_other_builds(_install(needed, pip, checked=True))
     if lacking_of_torch():
         _install(read(CUDA), pip, checked=True)
     _run([*pip, "--no-deps", "--no-build-isolation", "-e", ROOT])
+
+
+def _has_cpu_build(pip: Sequence[str]) -> bool:
+    """Install PyTorch's build without CUDA, if the index offers it; it does for those who have
+    named one that does. Asked for alone: pip prefers files whose hashes the index tells.
+    """
+    try:
+        _install(read(CPU), pip, checked=True)
+    except LackingError:
+        return False
+    return True
 
 
 def _is_tool(each: Entry) -> bool:
@@ -99,15 +115,15 @@ def _run(words: Sequence[str | Path]) -> str:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         said = log.read_text(errors="replace") if log.exists() else ""
         if done.returncode:
-            raise InstallError(explained(done.stdout))
+            raise explained(done.stdout)
         return said
 
 
-def explained(said: str) -> str:
+def explained(said: str) -> InstallError:
     """Why pip installed nothing, and what to do next, from what it says."""
     if found := _MISMATCH.search(said):
         file = found["url"].rpartition("/")[2].partition("#")[0] or found["what"]
-        return (
+        return InstallError(
             f"{file}: your package index gave a file that the lock doesn't know "
             f"(SHA-256 {found['got']}): a build of its own, or one that somebody changed. Nothing "
             "of it is installed. Take another index (make setup PIP_ARGS=...); or, if you trust "
@@ -115,13 +131,13 @@ def explained(said: str) -> str:
         )
     if found := _LACKING.search(said):
         python = ".".join(map(str, sys.version_info[:2]))
-        return (
+        return LackingError(
             f"{found[1]}: your package index doesn't offer it for Python {python} on this machine; "
             "take another index (make setup PIP_ARGS=...) or Python (make setup PYTHON=...)"
         )
     errors = [line for line in said.splitlines() if line.startswith("ERROR: ")]
     last = (errors or said.strip().splitlines() or ["it says nothing"])[-1]
-    return f"pip could not install: {last.removeprefix('ERROR: ')}"
+    return InstallError(f"pip could not install: {last.removeprefix('ERROR: ')}")
 
 
 def _tell_of_other_builds(log: str) -> None:

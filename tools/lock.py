@@ -28,9 +28,12 @@ from pip._internal.exceptions import PipError
 from pip._internal.index.collector import parse_links
 from pip._internal.network.lazy_wheel import dist_from_wheel_url
 
-from tools.lock_file import CONSTRAINTS, CUDA, LOCK, ROOT, Entry, canonical, read, text_of
+from tools.lock_file import CONSTRAINTS, CPU, CUDA, LOCK, ROOT, Entry, canonical, read, text_of
 
-BESIDE = (ROOT / "examples" / "pretrained" / "models.txt", ROOT / "benchmarks" / "peers.txt")
+BESIDE = (
+    *(ROOT / "examples" / "pretrained" / "models.txt", ROOT / "benchmarks" / "peers.txt"),
+    ROOT / "tools" / "audit.txt",
+)
 """Files of requirements that people write, whose hashes are written here."""
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -60,12 +63,12 @@ class Index:
         self._context.__exit__(None, None, None)
 
     def files(self, name: str, version: str | None = None) -> Iterator[tuple[Version, Any]]:
-        """The files of a package: version and link; of one version with its local builds."""
+        """The files of a package, or of one version: version and link."""
         if name not in self._links:
             self._links[name] = list(self._ask(name))
         for link in self._links[name]:
             found = _version(name, link.filename)
-            if found is not None and (version is None or _public(found) == Version(version)):
+            if found is not None and (version is None or found == Version(version)):
                 yield found, link
 
     def hashes(self, name: str, version: str) -> dict[str, str]:
@@ -170,13 +173,17 @@ def _closure(name: str, extras: frozenset[str], where: Mapping[str, str]) -> set
 
 
 def groups() -> dict[str, tuple[str, ...]]:
-    """Every package that is needed, and which extras need it."""
+    """Every package that is needed, and which extras need it; without what PyTorch's build with
+    CUDA needs, where that is installed.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     built = {canonical(Requirement(each).name) for each in project["build-system"]["requires"]}
     core = closure(()) | built
+    beside = {each.key for each in (*read(CUDA), *read(CPU))} - {"torch"}
+    core -= beside
     found = dict.fromkeys(sorted(core), ("core",))
     for extra in project["project"]["optional-dependencies"]:
-        for name in sorted(closure((extra,)) - core):
+        for name in sorted(closure((extra,)) - core - beside):
             found[name] = (*found.get(name, ()), extra)
     return found
 
@@ -189,6 +196,11 @@ def installed(needed: Mapping[str, tuple[str, ...]]) -> list[Entry]:
         version = Version(distribution.version).public
         found.append(Entry(distribution.metadata["Name"], version, (), extras))
     return found
+
+
+def cpu_of(entries: Mapping[str, Entry]) -> Entry:
+    """The build of PyTorch without CUDA."""
+    return Entry("torch", f"{entries['torch'].version}+cpu")
 
 
 def cuda_of(index: Index, entries: Mapping[str, Entry]) -> list[Entry]:
@@ -267,7 +279,9 @@ def main() -> None:
     """Write the constraints, the locks, and the hashes of the files beside them."""
     with Index(sys.argv[1:]) as index:
         entries = with_hashes(index, installed(groups()), LOCK)
-        cuda = with_hashes(index, cuda_of(index, {each.key: each for each in entries}), CUDA)
+        named = {each.key: each for each in entries}
+        cuda = with_hashes(index, cuda_of(index, named), CUDA)
+        cpu = with_hashes(index, [cpu_of(named)], CPU)
         for path in BESIDE:
             renew(index, path)
     every = sorted([*entries, *cuda], key=lambda each: each.key)
@@ -279,6 +293,7 @@ def main() -> None:
     CUDA.write_text(
         text_of(cuda, "What PyTorch's build with CUDA needs beside it. Written by: make lock")
     )
+    CPU.write_text(text_of(cpu, "PyTorch's build without CUDA. Written by: make lock"))
 
 
 if __name__ == "__main__":

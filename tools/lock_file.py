@@ -16,7 +16,9 @@ CONSTRAINTS = ROOT / "constraints.txt"
 """Versions alone, for people, and for ``pip install -c``."""
 LOCK = ROOT / "requirements.lock"
 CUDA = ROOT / "requirements-cuda.lock"
-"""What PyTorch's builds with CUDA need besides."""
+"""What PyTorch's build with CUDA, which is the usual one, needs besides."""
+CPU = ROOT / "requirements-cpu.lock"
+"""PyTorch's build without CUDA, which some indexes offer: preferred where one does."""
 
 _ENTRY = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s\\]+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")

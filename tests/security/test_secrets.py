@@ -1,0 +1,177 @@
+"""Secrets of the environment: they stand in nothing that a sweep writes, prints or logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from inprocess import small
+
+from sweeps.records import TrainingRecord
+from sweeps.redaction import without_secrets
+
+ROOT = Path(__file__).parent.parent.parent
+
+SECRETS = {
+    name: f"s3cr3t-{number}-{name.lower()}-7f9c2ba4e88f827d"
+    for number, name in enumerate(
+        (
+            *("WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD"),
+            *("HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "RAY_AUTH_TOKEN", "SOMEBODYS_OWN_SECRET"),
+        )
+    )
+}
+
+MODULE = """
+import os
+
+from torch import nn
+
+
+def fine(shape):
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape.features, shape.outputs))
+
+
+def careless(shape):
+    print("the environment:", dict(os.environ))
+    raise RuntimeError(f"login failed with {os.environ['HF_TOKEN']}")
+"""
+
+
+def found_in(data: bytes) -> list[str]:
+    return [name for name, value in SECRETS.items() if value.encode() in data]
+
+
+def files_with_secrets(folder: Path) -> dict[str, list[str]]:
+    """Of a folder, whatever is in it, also compressed: npz members and parquet are read."""
+    found: dict[str, list[str]] = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            held = found_in(path.read_bytes())
+            if held:
+                found[str(path.relative_to(folder))] = held
+    return found
+
+
+def process_lines(children_of: int) -> dict[int, bytes]:
+    """The command lines of a process and all below it; what others may read of a process."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = (int(status[1]), (folder / "cmdline").read_bytes())
+        except OSError:
+            continue
+    below, grown = {children_of}, True
+    while grown:
+        more = {pid for pid, (parent, _) in parents.items() if parent in below} - below
+        grown, below = bool(more), below | more
+    return {pid: parents[pid][1] for pid in below if pid in parents}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[bytes]]:
+    """A sweep with secrets in its environment: its folder, what it printed, and the command lines
+    of its processes meanwhile.
+    """
+    folder = tmp_path_factory.mktemp("secrets")
+    (folder / "models.py").write_text(MODULE)
+    space = small()["space"] | {"architecture": ["models:fine", "models:careless"]}
+    config = small(trials=4, replicates=1, space=space, loggers=["tensorboard"], workers=1)
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(config))
+    environment = {
+        **os.environ,
+        **SECRETS,
+        "PYTHONPATH": f"{ROOT}:{folder}",
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder),
+        "RAY_TMPDIR": str(folder / "r"),
+        "RAY_AUTH_MODE": "token",
+    }
+    (folder / "home").mkdir()
+    command = [sys.executable, "-c", "from sweeps.cli import main; main()", "run", "sweep.yaml"]
+    with subprocess.Popen(
+        [*command, "--out", "run"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        printed: list[str] = []
+        assert process.stdout is not None
+        stream = process.stdout
+        reader = threading.Thread(target=lambda: printed.append(stream.read()))
+        reader.start()
+        lines: list[bytes] = []
+        while process.poll() is None:
+            lines += process_lines(process.pid).values()
+            time.sleep(0.2)
+        reader.join()
+    assert process.returncode == 0, printed[0]
+    return folder, printed[0], lines
+
+
+@pytest.mark.slow
+def test_no_secret_is_written_or_printed(swept: tuple[Path, str, list[bytes]]) -> None:
+    folder, printed, _ = swept
+    ledger = [json.loads(path.read_text()) for path in (folder / "run" / "traces").glob("*.json")]
+    failed = [each for each in ledger if each["state"] == "FAILED"]
+    assert failed, "the careless model was never tried"
+    assert "<HF_TOKEN>" in failed[0]["reason"]
+    assert "<WANDB_API_KEY>" in failed[0]["log_tail"]
+    assert files_with_secrets(folder / "run") == {}
+    assert not found_in(printed.encode())
+    assert (folder / "run" / "report" / "index.html").exists()
+    assert list((folder / "run").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+def test_no_secret_stands_in_a_command_line(swept: tuple[Path, str, list[bytes]]) -> None:
+    _, _, lines = swept
+    assert any(b"raylet" in line for line in lines)
+    assert [found_in(line) for line in lines if found_in(line)] == []
+
+
+@pytest.mark.slow
+def test_what_ray_keeps_holds_no_secret_but_what_a_model_printed(
+    swept: tuple[Path, str, list[bytes]],
+) -> None:
+    """Ray's session folder holds the workers' output; nothing else in it has a secret."""
+    folder, _, _ = swept
+    sessions = [path for path in folder.rglob("session_*") if path.is_dir()]
+    assert sessions
+    held = {name for each in sessions for name in files_with_secrets(each)}
+    assert {Path(name).name.partition("-")[0] for name in held} <= {"worker"}
+
+
+def test_what_is_kept_of_a_failed_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    told = {"reason": f"no access with {SECRETS['HF_TOKEN']}", "log_tail": str(dict(os.environ))}
+    record = TrainingRecord("a", "b", 0, "FAILED", 0, "c", 1.0, **told)  # type: ignore[arg-type]
+    assert record.reason == "no access with <HF_TOKEN>"
+    assert not found_in(record.log_tail.encode())
+
+
+@pytest.mark.parametrize(
+    ("environment", "text", "expected"),
+    [
+        ({"MY_TOKEN": "abcdefgh"}, "is abcdefgh!", "is <MY_TOKEN>!"),
+        ({"A_SECRET": "abcdefgh", "B_TOKEN": "abcdefghij"}, "abcdefghij", "<B_TOKEN>"),
+        ({"A_TOKEN": "short"}, "short", "short"),
+        ({"TOKENIZERS_PARALLELISM": "abcdefgh"}, "abcdefgh", "abcdefgh"),
+        ({"RAY_AUTH_TOKEN_PATH": "/home/a/token"}, "/home/a/token", "/home/a/token"),
+        ({"DB_PASSWORD_2": "abcdefgh"}, "abcdefgh", "<DB_PASSWORD_2>"),
+        ({"A_TOKEN": "abcdefgh"}, "", ""),
+    ],
+)
+def test_what_is_taken_for_a_secret(environment: dict[str, str], text: str, expected: str) -> None:
+    assert without_secrets(text, environment) == expected
