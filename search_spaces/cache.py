@@ -78,14 +78,15 @@ def _store(entry: Path, key: str, target_scale: float, arrays: dict[str, Array])
     aside = Path(tempfile.mkdtemp(prefix="part-", dir=entry.parent))
     try:
         for name, array in arrays.items():
-            with open(aside / f"{name}.npy", "wb") as file:
+            with open(aside / f"{name}.npy", "wb", opener=_private) as file:
                 np.save(file, array, allow_pickle=False)
                 file.flush()
                 # Else a machine that stops leaves files of the right name and no content.
                 os.fsync(file.fileno())
         shapes = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
         described = {"key": key, "target_scale": target_scale, "arrays": shapes}
-        (aside / "splits.json").write_text(json.dumps(described))
+        with open(aside / "splits.json", "w", opener=_private) as text:
+            text.write(json.dumps(described))
         if entry.exists() and _load(entry, key) is None:
             entry.rename(aside / "damaged")
         # A rename onto a folder that isn't empty fails: then another was first.
@@ -94,6 +95,10 @@ def _store(entry: Path, key: str, target_scale: float, arrays: dict[str, Array])
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(entry / "damaged", ignore_errors=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _load(entry: Path, key: str) -> Splits | None:

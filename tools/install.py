@@ -1,11 +1,13 @@
 """Install what the lock pins, each file checked by its hash: ``make setup``, ``make models``.
 
-    python tools/install.py [--extra NAME] [--requirements FILE] [--no-hashes] [PIP'S ARGUMENTS]
+    python tools/install.py [--extra NAME] [--requirements FILE] [--no-hashes] [--not-editable]
+                            [PIP'S ARGUMENTS]
 
 Installs into the environment of the Python that runs it: the lock's packages that the project needs
 with that extra (``dev``: all), what PyTorch's build with CUDA needs if it is that one, and the
-project itself, editable, which is built by what the lock pins. With ``--requirements`` that file's
-packages and nothing else. pip installs, as it is configured; the other arguments are handed to it.
+project itself (editable, unless told otherwise), which is built by what the lock pins. With
+``--requirements`` that file's packages and nothing else. pip installs, as it is configured; the
+other arguments are handed to it.
 """
 
 from __future__ import annotations
@@ -47,15 +49,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--extra", default="dev")
     parser.add_argument("--requirements", type=Path)
     parser.add_argument("--no-hashes", action="store_true")
+    parser.add_argument("--not-editable", action="store_true")
     given, pip = parser.parse_known_args(arguments)
     if given.requirements is not None:
         _install(read(given.requirements), pip, checked=not given.no_hashes)
         return
+    how = [] if given.not_editable else ["--editable"]
     if given.no_hashes:
         print("note: installing without looking at hashes", file=sys.stderr)
         needed = [f"{each.name}=={each.version}" for each in read(LOCK) if _is_tool(each)]
         _run([*pip, "-c", CONSTRAINTS, *needed])
-        _run([*pip, "-c", CONSTRAINTS, "--no-build-isolation", "-e", f"{ROOT}[{given.extra}]"])
+        _run([*pip, "-c", CONSTRAINTS, "--no-build-isolation", *how, f"{ROOT}[{given.extra}]"])
         return
     needed = [each for each in read(LOCK) if {"core", given.extra} & {*each.groups}]
     if _has_cpu_build(pip):
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     _tell_of_other_builds(_install(needed, pip, checked=True))
     if lacking_of_torch():
         _install(read(CUDA), pip, checked=True)
-    _run([*pip, "--no-deps", "--no-build-isolation", "-e", ROOT])
+    _run([*pip, "--no-deps", "--no-build-isolation", *how, ROOT])
 
 
 def _has_cpu_build(pip: Sequence[str]) -> bool:

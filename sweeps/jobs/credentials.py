@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps.jobs.errors import JobError
+from trace_core.durable import make_folder
 
 _MOST_BYTES = 64 * 1024
 
@@ -57,7 +58,8 @@ def ensure_token(environment: Mapping[str, str], home: Path, note: Callable[[str
         return found
     token = secrets.token_hex(32)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path.parent.parent)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,10 @@ def _connected(url: URL, make: bool) -> RDBStorage:
     else:
         url = url.set(drivername="postgresql+psycopg")
         options = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
+        if not make and "PGREQUIREAUTH" not in os.environ:
+            # A run directory of somebody else's may name any server, which shall not be told this
+            # reader's password. Who has one that asks for it in clear sets PGREQUIREAUTH.
+            options["require_auth"] = "!password"
     return RDBStorage(
         url.render_as_string(hide_password=False),
         # A server may have closed a connection that lay idle while models trained.
