@@ -49,6 +49,8 @@ def connected(address: str | None, workers: int, needs: ResourceSettings) -> Ite
             ensure_token(os.environ, Path.home(), lambda text: None)
         options |= {"address": "local", "num_cpus": workers * needs.cpus}
         options |= {"include_dashboard": False}
+        # Its GCS would keep the last 100,000 calls for a dashboard: 17 KB a trial.
+        options |= {"_system_config": {"task_events_report_interval_ms": 0}}
         # There is nobody else to say what this machine has. Names with a colon Ray finds out
         # itself, and of the others a node has whole numbers.
         own = {
