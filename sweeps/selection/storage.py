@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from sweeps.config_selection import JOURNAL
 from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, doctor_command
 from sweeps.selection.database import open_database, reached
+from sweeps.selection.distributions import share_distributions
 from sweeps.selection.journal import BatchedJournal, ChainedJournal, ChainError
 from sweeps.selection.place import Place
 from trace_core.durable import owners
@@ -43,6 +44,7 @@ def reading(run: RunDirectory, place: Place) -> Iterator[BaseStorage]:
     Raises RunDirectoryError if it is damaged, ConnectionError if it can't be reached.
     """
     be_quiet()
+    share_distributions()
     with guarded(run, place):
         if place.storage == JOURNAL:
             yield JournalStorage(ChainedJournal(run.journal))
@@ -70,6 +72,7 @@ class Writing:
                 repair_journal(run.journal)
                 # Optuna would make it with whatever the umask allows to others.
                 open(run.journal, "ab", opener=owners).close()
+                share_distributions()
                 self._journal = BatchedJournal(run.journal)
                 self.storage = JournalStorage(self._journal)
             else:
