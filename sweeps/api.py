@@ -264,14 +264,14 @@ def drive_directory(
 @contextlib.contextmanager
 def _broken(directory: RunDirectory) -> Iterator[None]:
     """What breaks a sweep from outside, with what to do then."""
-    go_on = f"what was finished is stored; go on with: {resume_command(directory.path)}"
+    stored, go_on = "what was finished is stored", f"go on with: {resume_command(directory.path)}"
     try:
         yield
     except ConnectionError as error:
-        raise ConnectionError(f"{error}; {go_on}") from error
+        raise ConnectionError(f"{error}; {stored}; {go_on}") from error
     except (StorageError, OSError) as error:
         what = words(error) if isinstance(error, OSError) else str(error)
-        raise StorageError(f"{what}; once that is mended, {go_on}") from error
+        raise StorageError(f"{what}; {stored}; once that is mended, {go_on}") from error
 
 
 @contextlib.contextmanager

@@ -85,6 +85,7 @@ class Group:
         """Train for about ``seconds``; True once all have ended and their records are stored."""
         deadline = time.monotonic() + seconds
         while not self.ended:
+            leave_if_forked(self._process)
             left = max(0.0, deadline - time.monotonic())
             with self._witness.at_most(self._patience()):
                 self.ended = (

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trace_core.durable import make_folder
+
 LOOK_SECONDS = 0.25
 """Between two looks at the memory of a process that has a limit."""
 
@@ -122,7 +124,7 @@ class Witness:
         """
         self._path, self._written = path, 0
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC
             self._file = os.open(path, flags, 0o644)
             faulthandler.enable(self._file, all_threads=False)

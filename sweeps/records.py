@@ -31,7 +31,8 @@ class TrainingRecord:
     ``metric_test`` is the metric on the held-out part at the end; ``examples`` how many training
     examples were seen, each as often as it was. ``together`` is how many replicates took their
     steps as one, of whose ``seconds`` this has its share, and ``apart`` why they didn't though they
-    were to. A FAILED record has a ``reason`` and the ``log_tail`` of what the training printed, and
+    were to; ``made_with`` names the packages its figures may depend on, by version. A FAILED record
+    has a ``reason`` and the ``log_tail`` of what the training printed, and
     no figures. A PRUNED one has a reason too, and of the history the evaluations by which it was
     judged. Of its ``parameters``, tied ones once, so many were ``trained``: 0 where an earlier
     version didn't tell. ``trace_sha256`` is the SHA-256 of the file of its trace, if it has one and
@@ -47,6 +48,7 @@ class TrainingRecord:
     seconds: float
     together: int = 1
     apart: str = ""
+    made_with: str = ""
     parameters: int = 0
     trained: int = 0
     steps: int = 0

@@ -5,8 +5,9 @@ retrained.
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -113,8 +114,21 @@ def rank_run(
         seed=config.sampler.seed,
         trials=counts(ledger),
     )
+    ranking = replace(ranking, warnings=(*_about_versions(ended), *ranking.warnings))
     content = str(run.read_environment().get(CONTENT, ""))
     return Results(config, ranking, models, replicates, ledger, scores, ended, content)
+
+
+def _about_versions(ended: Mapping[str, TrainingRecord | None]) -> list[str]:
+    """What is to be known of trainings that were made with different versions of what computes."""
+    told = Counter(record.made_with for record in ended.values() if record and record.made_with)
+    if len(told) < 2:
+        return []
+    made = "; ".join(f"{count} with {versions}" for versions, count in sorted(told.items()))
+    return [
+        f"the trainings were not all made with the same versions ({made}): what differs between "
+        "them may be the versions' doing"
+    ]
 
 
 def report_run(run: RunDirectory, alpha: float | str | None = None) -> Results:

@@ -14,6 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from sweeps import records
 from sweeps.candidate import Training
 from sweeps.course import CheckpointError, TrainingError
@@ -171,6 +174,7 @@ class Worker:
             resumed=progress.resumed,
             together=self._together,
             apart=self._apart,
+            made_with=f"torch {torch.__version__}, numpy {np.__version__}",
             parameters=progress.parameters,
             trained=progress.trained,
             steps=progress.step,

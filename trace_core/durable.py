@@ -19,7 +19,7 @@ def write_atomically(path: Path, data: bytes | memoryview, *, durably: bool = Tr
     """Replace ``path`` by ``data``: whoever reads it sees all of the old bytes or all of the new,
     and if ``durably`` after a crash of the machine too.
 
-    Raises OSError if the folder can't be written; the temporary file is removed then.
+    Raises OSError, which names ``path``, if it can't be written; the temporary file is removed.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -31,8 +31,11 @@ def write_atomically(path: Path, data: bytes | memoryview, *, durably: bool = Tr
             if durably:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # The system tells it of a name alone, not of an open file.
+            error.filename = str(path)
         raise
     if not durably:
         return

@@ -142,7 +142,8 @@ class BatchedJournal(BaseJournalBackend):
             data, state = chained(self._read.state, self._pending)
             try:
                 _write(file.fileno(), data, self._read.offset)
-            except OSError:
+            except OSError as error:
+                error.filename = str(self._path)
                 with contextlib.suppress(OSError):
                     os.ftruncate(file.fileno(), self._read.offset)
                 raise

@@ -1,0 +1,135 @@
+"""What can't be written, what was changed meanwhile, and processes that aren't the one that trains:
+none of them becomes a result.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from inprocess import conductor, make_all, prepared, work_off
+
+from sweeps import records
+from sweeps.api import drive_directory
+from sweeps.group import Group
+from sweeps.results import rank_run
+from sweeps.storing import StorageError, storing
+from trace_core import durable
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_fails_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, config = prepared(tmp_path / "run", trials=1)
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    texts = [training.to_json() for training in work.trainings]
+    group = Group(run.path, texts, work.ids, work.trial, "a")
+    with monkeypatch.context() as patched:
+        patched.setattr(durable.os, "fsync", full)
+        with pytest.raises(StorageError, match=r"traces/\w+\.npz: No space left on device"):
+            group.advance(1e9)
+    assert not list((run.path / "traces").glob("*"))
+    assert not list((run.path / "traces").glob(".*"))
+    make_all(run, work)
+    assert all(records.ended(run, name) for name in work.ids)
+
+
+def test_a_full_disk_ends_the_sweep_with_what_to_do_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, config = prepared(tmp_path / "run", trials=2)
+    work_off(run, config)
+    with monkeypatch.context() as patched:
+        patched.setattr(durable.os, "fsync", full)
+        with pytest.raises(
+            StorageError, match=r"study\.journal: No space left on device; .* tracerank resume "
+        ):
+            drive_directory(run, config, 1, None, [], progress=False)
+    sweep = drive_directory(run, config, 1, None, [], progress=False)
+    assert sweep.complete
+
+
+def test_only_the_sweeps_own_files_are_meant() -> None:
+    with pytest.raises(StorageError, match=r"^file: No such"), storing():
+        open("file").close()
+
+
+def test_a_process_that_was_forked_writes_nothing(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=1, replicates=1)
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    texts = [training.to_json() for training in work.trainings]
+    group = Group(run.path, texts, work.ids, work.trial, "a")
+    other = os.fork()
+    if other == 0:
+        group.advance(1e9)
+        # It may not come so far.
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) == 0
+    assert records.ended(run, work.ids[0]) is None
+    assert group.advance(1e9)
+    assert records.ended(run, work.ids[0]) is not None
+
+
+def test_a_checkpoint_of_which_a_bit_changed_is_not_gone_on_from(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=1, replicates=1)
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    texts = [training.to_json() for training in work.trainings]
+    group = Group(run.path, texts, work.ids, work.trial, "a")
+    while not group.advance(0.0) and group._worker is not None:
+        if (progress := group._worker.progress) is not None and progress.step >= 3:
+            break
+    group.save()
+    checkpoint = run.checkpoint(work.ids[0])
+    whole = checkpoint.read_bytes()
+    with zipfile.ZipFile(checkpoint) as archive:
+        weights = max(archive.infolist(), key=lambda member: member.file_size)
+    # The last byte of a tensor: PyTorch would read it, and train on from another number.
+    place = whole.index(archive_bytes := zipfile.ZipFile(checkpoint).read(weights.filename))
+    place += len(archive_bytes) - 1
+    checkpoint.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
+    make_all(run, work)
+    record = records.ended(run, work.ids[0])
+    assert record is not None
+    assert record.resumed == []
+    anew = run.trace(work.ids[0]).read_bytes()
+    run.record(work.ids[0]).unlink()
+    checkpoint.write_bytes(whole)
+    make_all(run, work)
+    record = records.ended(run, work.ids[0])
+    assert record is not None
+    assert record.resumed == [3]
+    assert run.trace(work.ids[0]).read_bytes() == anew
+    # And so is one of another training, under this one's name.
+    run.record(work.ids[0]).unlink()
+    checkpoint.with_name("other.pt").write_bytes(whole)
+    renamed = replace(work.trainings[0], seed=1)
+    run.checkpoint(renamed.training_id).write_bytes(whole)
+    make_all(run, replace(work, trainings=(renamed,)))
+    record = records.ended(run, renamed.training_id)
+    assert record is not None
+    assert record.resumed == []
+
+
+def test_trainings_of_different_versions_are_told_of(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=2)
+    work_off(run, config)
+    assert not any("versions" in warning for warning in rank_run(run).ranking.warnings)
+    name = next((run.path / "traces").glob("*.json")).stem
+    record = records.load(run, name)
+    assert record is not None
+    assert record.made_with.startswith("torch ")
+    records.save(run, replace(record, made_with="torch 1.0, numpy 1.0"))
+    (warning,) = (each for each in rank_run(run).ranking.warnings if "versions" in each)
+    assert "1 with torch 1.0, numpy 1.0; " in warning
