@@ -1,4 +1,6 @@
-"""How a sweep is stopped from outside: an orderly end on SIGTERM, and on Ctrl-C."""
+"""How a sweep is stopped from outside: an orderly end on SIGTERM, on Ctrl-C, and where its terminal
+is closed (SIGHUP), unless it is to go on then (nohup).
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,15 @@ STOPPED = 3
 
 @contextlib.contextmanager
 def stoppable(conductor: Conductor) -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does: Tune ends its loop, and lets the actors save their trainings.
+    """SIGTERM and SIGHUP stop as Ctrl-C does: Tune ends its loop, and lets the actors save their
+    trainings.
 
     Tune leaves its own SIGINT handler behind, which would swallow a later Ctrl-C.
     """
 
     def terminate(signum: int, frame: FrameType | None) -> None:
+        if conductor.stopping:
+            return
         conductor.stopping = True
         last_resort.start()
         os.kill(os.getpid(), signal.SIGINT)
@@ -40,10 +45,14 @@ def stoppable(conductor: Conductor) -> Iterator[None]:
     last_resort = threading.Timer(STOP_SECONDS, os._exit, (STOPPED,))
     last_resort.daemon = True
     interrupt = signal.getsignal(signal.SIGINT)
-    previous = signal.signal(signal.SIGTERM, terminate)
+    taken = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        taken.append(signal.SIGHUP)
+    previous = [(number, signal.signal(number, terminate)) for number in taken]
     try:
         yield
     finally:
         last_resort.cancel()
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous:
+            signal.signal(number, handler)
         signal.signal(signal.SIGINT, interrupt)
