@@ -1,6 +1,6 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep pretrained models review cluster test test-fast check format bench bench-peers page-tools validity validity-quick lock audit browser database namespaces clean
+.PHONY: help setup sweep pretrained models review cluster test test-fast check format bench soak bench-peers page-tools validity validity-quick lock audit browser database namespaces clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
@@ -65,6 +65,9 @@ page-tools:  ## install what checks the page's scripts, where npm is
 
 bench: setup  ## run the benchmarks, and write benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+soak: setup  ## sweep 3,000 trials and watch all processes (half an hour), and write benchmarks/results/soak.md
+	$(BIN)/python -m benchmarks.soak
 
 bench-peers: setup  ## install what the benchmarks compare to, apart from the project
 	rm -rf benchmarks/.peers

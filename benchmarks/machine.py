@@ -21,8 +21,13 @@ def facts() -> str:
         f"{_processor()}, {os.cpu_count()} cores, {_last_cache()} of last-level cache, "
         f"{memory:.0f} GiB; Python {platform.python_version()}, PyTorch {torch.__version__} with "
         f"{THREADS} threads unless a table says otherwise; the tracer's pass: "
-        f"{kernel.describe()}; load average when it began: {os.getloadavg()[0]:.1f}"
+        f"{kernel.describe()}; load average when it began: {load():.1f}"
     )
+
+
+def load() -> float:
+    """Processes that want a core, the mean of a minute."""
+    return os.getloadavg()[0]
 
 
 def _processor() -> str:
