@@ -86,7 +86,7 @@ class ChainedJournal(BaseJournalBackend):
             while self.offset < size and (line := file.readline()).endswith(b"\n"):
                 state = _followed(self.state, line, self.number + 1)
                 try:
-                    log = json.loads(line)
+                    log = json.loads(line, object_pairs_hook=_shared)
                 except ValueError as error:
                     raise ChainError(f"line {self.number + 1}: {error}") from None
                 if not isinstance(log, dict):

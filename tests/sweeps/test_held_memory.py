@@ -13,7 +13,7 @@ from sweeps.selection.place import place_of
 from sweeps.selection.storage import reading
 
 
-def test_the_trials_of_a_journal_share_their_distributions(tmp_path: Path) -> None:
+def test_the_trials_of_a_journal_share_their_distributions_and_texts(tmp_path: Path) -> None:
     run, config = prepared(tmp_path / "run", trials=6, replicates=1)
     driven = work_off(run, config).study._study.get_trials(deepcopy=False)
     place = place_of(run)
@@ -26,6 +26,9 @@ def test_the_trials_of_a_journal_share_their_distributions(tmp_path: Path) -> No
         assert len(trials) == 6
         assert len(every) == 6 * len(trials[0].distributions)
         assert len({id(one) for _, one in every}) <= len(trials[0].distributions)
+        # Texts that trials have in common are held once, too.
+        names = [name for trial in trials for name in trial.params]
+        assert len({id(name) for name in names}) == len(set(names))
 
 
 @pytest.mark.slow
