@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
-from inprocess import small
+from inprocess import prepared, small
 
 from sweeps.records import TrainingRecord
 from sweeps.redaction import without_secrets
+from sweeps.selection import read_trials
+from sweeps.selection.place import Place
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -157,6 +163,51 @@ def test_what_is_kept_of_a_failed_training(monkeypatch: pytest.MonkeyPatch) -> N
     record = TrainingRecord("a", "b", 0, "FAILED", 0, "c", 1.0, **told)  # type: ignore[arg-type]
     assert record.reason == "no access with <HF_TOKEN>"
     assert not found_in(record.log_tail.encode())
+
+
+class Asking(threading.Thread):
+    """A server that speaks PostgreSQL's protocol as far as asking for a password in clear."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.told = b""
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(5)
+                # Encryption is asked for in a message of 8 bytes, and refused by a letter.
+                while len(connection.recv(1000)) == 8:
+                    connection.sendall(b"N")
+                connection.sendall(b"R" + struct.pack("!ii", 8, 3))
+                self.told += connection.recv(1000)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_server_of_a_foreign_study_is_told_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("PGPASSWORD", SECRETS["PGPASSWORD"])
+    monkeypatch.delenv("PGREQUIREAUTH", raising=False)
+    if allowed:
+        monkeypatch.setenv("PGREQUIREAUTH", "password")
+    server = Asking()
+    server.start()
+    run, _ = prepared(tmp_path / "run")
+    place = Place(f"postgresql://someone@127.0.0.1:{server.port}/study", "study")
+    run.study.write_text(json.dumps(asdict(place)))
+    with pytest.raises(ConnectionError, match="cannot be reached") as raised:
+        read_trials(run)
+    server.socket.close()
+    assert bool(found_in(server.told)) == allowed
+    assert not found_in(str(raised.value).encode())
 
 
 @pytest.mark.parametrize(
