@@ -192,15 +192,23 @@ class RunDirectory:
 
     def trace(self, training_id: str) -> Path:
         """The stored trace of a finished training."""
-        return self.path.joinpath("traces", f"{training_id}.npz")
+        return self._of(training_id, "traces", "npz")
 
     def record(self, training_id: str) -> Path:
         """What became of a training: there if and only if it has ended."""
-        return self.path.joinpath("traces", f"{training_id}.json")
+        return self._of(training_id, "traces", "json")
 
     def checkpoint(self, training_id: str) -> Path:
         """State of an unfinished training, from which it continues."""
-        return self.path / "checkpoints" / f"{training_id}.pt"
+        return self._of(training_id, "checkpoints", "pt")
+
+    def _of(self, training_id: str, folder: str, kind: str) -> Path:
+        """A file of a training. Raises RunDirectoryError for an id that leads elsewhere: a study
+        may come from others.
+        """
+        if not isinstance(training_id, str) or Path(training_id).name != training_id:
+            raise RunDirectoryError(f"{self.path}: {training_id!r} is no id of a training")
+        return self.path.joinpath(folder, f"{training_id}.{kind}")
 
     @property
     def live(self) -> Path:

@@ -24,7 +24,7 @@ from inprocess import conductor, make_all, prepared, small, work_off
 from sweeps.config import load_config
 from sweeps.config_messages import ConfigError
 from sweeps.results import report_run
-from sweeps.run_directory import RunDirectory
+from sweeps.run_directory import RunDirectory, RunDirectoryError
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("trace_core", "search_spaces", "sweeps")
@@ -318,3 +318,11 @@ def test_no_checkpoint_of_a_training_is_run(tmp_path: Path) -> None:
     make_all(run, work)
     assert run.record(work.ids[0]).exists()
     assert not (tmp_path / "hit").exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/b", "a/", 7])
+def test_an_id_of_a_foreign_study_leads_nowhere_else(tmp_path: Path, name: Any) -> None:
+    run = RunDirectory(tmp_path)
+    for of in (run.trace, run.record, run.checkpoint):
+        with pytest.raises(RunDirectoryError, match="is no id of a training"):
+            of(name)
