@@ -85,8 +85,8 @@ class KeptScores:
         made_from = (*_state(path, self._run), _WHOLE if steps is None else steps)
         kept = self._kept.get(training_id)
         if kept is None or kept.made_from != made_from:
-            _require_hash(path, sha256)
             trace = Trace.load(path)
+            _require_hash(path, sha256)
             span = trace if steps is None else trace.window(0, steps)
             values = scoring.of_trace(span, self._kinds)
             kept = Scores(

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pandas as pd
 
 from search_spaces import SpaceError
+from search_spaces.errors import listing
 from sweeps.config_selection import JOURNAL
 from sweeps.doctor.patient import Patient
 from sweeps.doctor.settings import reason_of, write_again
@@ -230,6 +231,9 @@ def _made_with(patient: Patient) -> None:
     if not changed:
         return
     now = config.resolved()
+    if patient.kept is not None and all(patient.kept.get(key) == now[key] for key in changed):
+        _another(patient, changed)
+        return
     fits = patient.kept is not None and all(patient.kept.get(key) != now[key] for key in changed)
     patient.audit.problem(
         patient.name(patient.run.configuration),
@@ -240,6 +244,25 @@ def _made_with(patient: Patient) -> None:
         if fits
         else "put it back, or begin another sweep",
         cure=(lambda: write_again(patient)) if fits else None,
+    )
+
+
+def _another(patient: Patient, changed: list[str]) -> None:
+    """The study was made with something else than what ``sweep.yaml`` and ``environment.json``
+    agree on.
+    """
+    run = patient.run
+    in_database = run.study.exists()
+    where = f"the {'database' if in_database else 'ledger'}"
+    patient.audit.problem(
+        patient.name(run.study if in_database else run.journal),
+        f"is of another sweep: its {listing(changed)} differ from what sweep.yaml and "
+        "environment.json say",
+        means="it was put in the place of this sweep's",
+        remains="the ledger, and every training's record and trace",
+        todo=f"put this sweep's in its place, or {patient.repair}, which makes it again from "
+        f"{where}; resume finds the rest again from the records",
+        cure=(lambda: _find_study(patient)) if in_database else (lambda: _anew(patient)),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,9 @@ def test_a_changed_trace_is_scored_anew(run: RunDirectory) -> None:
     run.trace(one).write_bytes(run.trace(other).read_bytes())
     record = records.load(run, one)
     assert record is not None
+    with pytest.raises(TraceError, match="not the trace that its record was made with"):
+        rank_run(run)
+    records.save(run, replace(record, trace_sha256=""))
     after = rank_run(run).replicates
 
     def steadiness(table: Any) -> float:
