@@ -16,7 +16,7 @@ _KNOWN = {
     *("driver.lock", "decision.json", "decision.lock", "job.json", ASIDE),
     *("tensorboard", "mlruns", "wandb"),
 }
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8,16}")
 _LOGGED = re.compile(r"sweep [0-9a-f]{8}|begin [0-9]+|end [0-9]+")
 
 

@@ -15,6 +15,7 @@ from sweeps.doctor.findings import Audit
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory, doctor_command, resume_command
 from sweeps.selection import StudyTrial
+from trace_core.durable import make_folder
 
 ASIDE = "damaged"
 """The folder of a run directory into which a repair puts what is damaged."""
@@ -68,7 +69,7 @@ class Patient:
             if not os.path.lexists(path):
                 continue
             target = self.run.path / ASIDE / self.name(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             count = 1
             while os.path.lexists(target):
                 target = target.with_name(f"{path.name}.{count}")

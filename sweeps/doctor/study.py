@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any, cast
 
 import pandas as pd
@@ -23,6 +22,7 @@ from sweeps.selection import (
 )
 from sweeps.selection.place import keep_place, place_of
 from sweeps.selection.storage import repair_journal
+from trace_core.durable import write_atomically
 
 ENDED = ("COMPLETE", "PRUNED", "FAILED")
 
@@ -169,11 +169,9 @@ def _no_study(patient: Patient) -> None:
 
 def _cut(patient: Patient, size: int) -> str:
     run = patient.run
+    whole = run.journal.read_bytes()
     done = patient.aside(run.journal)
-    kept = run.path / done.removeprefix("moved to ")
-    shutil.copyfile(kept, run.journal)
-    with run.journal.open("r+b") as file:
-        file.truncate(size)
+    write_atomically(run.journal, whole[:size])
     return f"{done}; cut to its first {size} bytes; {_restored(patient)}"
 
 

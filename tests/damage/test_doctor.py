@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from inprocess import ledger, prepared, work_off
+from inprocess import conductor, ledger, prepared, work_off
 from patients import Patient, copy, ranking_of, resume
 
 from sweeps import records
@@ -130,16 +130,26 @@ def test_a_run_that_was_moved_is_healthy(
     assert doctor(Path("elsewhere")).exit_code == 0
 
 
-def test_a_task_that_is_not_here_leaves_the_rest_to_be_looked_at(
-    finished: RunDirectory,
+def test_a_model_whose_module_is_gone_is_looked_at_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = finished.read_environment()
-    changed = environment["configuration"] | {"task": "nowhere_at_all:task"}
-    finished.keep_configuration(changed)
-    finished.configuration.write_text(json.dumps(changed))
-    found = findings(finished)
-    assert [each["severity"] for each in found] == ["note"], found
-    assert "names what isn't here" in found[0]["what"]
+    module = tmp_path / "modules" / "gone_by_then.py"
+    module.parent.mkdir()
+    module.write_text("from replicate_models import Counting as build\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(module.parent)
+        space = {"architecture": "gone_by_then:build", "learning_rate": 0.1}
+        run, config = prepared(tmp_path / "run", trials=1, replicates=1, space=space)
+        work_off(run, config)
+        report_run(run)
+        sys.modules.pop("gone_by_then")
+    module.unlink()
+    trials = read_trials(run)
+    assert problems(run) == []
+    run.journal.unlink()
+    run.configuration.unlink()
+    assert problems(run, "--repair") == []
+    assert read_trials(run) == trials
 
 
 def test_a_report_at_another_alpha_is_compared_at_that(finished: RunDirectory) -> None:
@@ -315,22 +325,23 @@ def test_a_record_that_is_gone_is_left_to_resume(
 
 
 def test_a_failed_trial_keeps_its_reason(tmp_path: Path) -> None:
-    run, config = prepared(tmp_path / "run", trials=2, replicates=1)
-    conducting = work_off(run, config, 1)
-    work = conducting.next("lost")
-    assert work is not None
-    conducting.died("lost", "Killed: signal 9")
+    run, config = prepared(tmp_path / "run", trials=1, replicates=1)
+    conducting = conductor(run, config)
+    while (work := conducting.next("lost")) is not None:
+        (gone,) = work.ids
+        conducting.died("lost", "Killed: signal 9")
     conducting.study.flush()
     report_run(run)
-    failed = [each for each in ledger(run, config)["trainings"] if records.load(run, each)]
-    (gone,) = [one for one in failed if records.load(run, one).state == "FAILED"]  # type: ignore[union-attr]
+    before = records.load(run, gone)
+    assert before is not None
+    assert before.state == "FAILED"
     assert problems(run) == []
     run.record(gone).unlink()
-    assert any("of trial 1, which is FAILED" in each for each in problems(run))
+    assert any("of trial 0, which is FAILED" in each for each in problems(run))
     assert problems(run, "--repair") == []
     again = records.load(run, gone)
     assert again is not None
-    assert again.reason == "the worker process died: Killed: signal 9"
+    assert (again.state, again.reason, again.seed) == ("FAILED", before.reason, before.seed)
 
 
 def test_a_study_is_found_in_its_database(patients: dict[str, Patient], tmp_path: Path) -> None:
@@ -350,14 +361,14 @@ def test_a_study_is_found_in_its_database(patients: dict[str, Patient], tmp_path
 
 def test_foreign_and_temporary_files_are_named_and_left_alone(finished: RunDirectory) -> None:
     foreign = [finished.path / "notes.txt", finished.path / "traces" / "copy of one.json"]
-    left = finished.path / "traces" / ".0123456789ab.json.a1b2c3d4"
+    left = finished.path / "traces" / ".0123456789ab.json.a1b2c3d4e5f60718"
     for path in (*foreign, left):
         path.write_text("mine")
     found = findings(finished)
     assert {each["where"] for each in found} == {
         "notes.txt",
         "traces/copy of one.json",
-        "traces/.0123456789ab.json.a1b2c3d4",
+        "traces/.0123456789ab.json.a1b2c3d4e5f60718",
     }
     assert {each["severity"] for each in found} == {"note"}
     assert doctor(finished, "--repair").exit_code == 0
