@@ -144,8 +144,10 @@ def _interrupted(path: Path, **changes: Any) -> RunDirectory:
     assert work is not None
     texts = [training.to_json() for training in work.trainings]
     group = Group(run.path, texts, work.ids, work.trial, "lost")
-    assert not group.advance(0.0)
-    group.save()
+    while not list((run.path / "checkpoints").glob("*.pt")):
+        # The first slice may only find that they can't be trained as one.
+        assert not group.advance(0.0)
+        group.save()
     write_ledger(run, ledger_table(read_trials(run), config.objective_names()))
     return run
 
