@@ -13,11 +13,20 @@ from sweeps.doctor.findings import Audit, Finding, Repair
 from sweeps.doctor.others import examine_others
 from sweeps.doctor.patient import ASIDE, OnProgress, Patient
 from sweeps.doctor.settings import examine_settings
-from sweeps.doctor.study import examine_study
+from sweeps.doctor.study import examine_study, short
 from sweeps.doctor.trainings import examine_trainings
-from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError
 
 __all__ = ["ASIDE", "Audit", "Finding", "Repair", "examine", "find", "repair"]
+
+_PARTS = {
+    "sweep.yaml": examine_settings,
+    "study.journal": examine_study,
+    "traces": examine_trainings,
+    "report": examine_derived,
+    ".": examine_others,
+}
+"""What is looked at, in the order of what depends on what."""
 
 ROUNDS = 5
 """Most times that is looked for what a repair brought to light."""
@@ -55,11 +64,19 @@ def examine(
             means="only what doesn't change meanwhile is looked at",
             todo="look again when it has ended",
         )
-    examine_settings(patient)
-    examine_study(patient)
-    examine_trainings(patient)
-    examine_derived(patient)
-    examine_others(patient)
+    for what, look in _PARTS.items():
+        try:
+            look(patient)
+        except ConnectionError:
+            raise
+        except DAMAGE as error:
+            # A file that parses may still hold anything, in one that comes from others above all.
+            patient.audit.problem(
+                what,
+                f"can't be looked at: there is something that no sweep writes ({short(error)})",
+                means="it was made by hand, or damaged so that it can't be told from that",
+                todo="put an undamaged copy of the run directory in its place",
+            )
     return patient.audit
 
 

@@ -97,6 +97,7 @@ def _unlike(record: TrainingRecord, training_id: str) -> str:
     try:
         sound = all(math.isfinite(entry["metric"]) for entry in record.history)
         sound = sound and math.isfinite(record.seconds) and record.seed >= 0
+        sound = sound and isinstance(record.trial, int) and isinstance(record.model_id, str)
         if record.state == "COMPLETE":
             figures = (record.baseline, record.metric_test)
             sound = sound and bool(record.history) and None not in figures

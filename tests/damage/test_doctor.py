@@ -391,3 +391,35 @@ def test_a_ledger_of_another_run_is_not_taken_for_this_one(
     assert read_trials(finished) == before
     config = load_config(finished.configuration)
     assert read_ledger(finished).equals(ledger_table(before, config.objective_names()))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("trial", [1]), ("seed", "x"), ("history", ["x"]), ("history", 3), ("model_id", {})],
+)
+def test_what_no_sweep_writes_is_told_without_a_traceback(
+    finished: RunDirectory, name: str, value: object
+) -> None:
+    one = sorted((finished.path / "traces").glob("*.json"))[0]
+    told = json.loads(one.read_text()) | {name: value}
+    del told["sha256"]
+    one.write_text(json.dumps(told))
+    result = doctor(finished)
+    assert result.exit_code == 1
+    assert f"traces/{one.name}" in result.stderr
+
+
+def test_a_study_that_no_sweep_wrote_is_told_without_a_traceback(finished: RunDirectory) -> None:
+    text = re.sub(r',"checksum":"[0-9a-f]{16}"', "", finished.journal.read_text())
+    for number, (old, new) in enumerate(
+        [
+            ('"trainings":[', '"trainings":[7,'),
+            ('"model":', '"mode":'),
+            ('"metric":', '"metric":[],"m":'),
+        ]
+    ):
+        assert old in text
+        finished.journal.write_text(text.replace(old, new))
+        result = doctor(finished)
+        assert result.exit_code == 1, number
+        assert isinstance(result.exception, SystemExit), number
