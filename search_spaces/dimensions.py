@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -11,6 +11,11 @@ from typing import Any, TypeAlias
 from search_spaces.errors import SpaceError, did_you_mean, listing, shown
 
 Scalar: TypeAlias = bool | int | float | str | None
+MOST = 2**63 - 1
+"""No integer goes beyond it, nor below its negative."""
+EXACT = 2**53
+"""Nor the ends of a range: up to here floats, in which samplers reckon, tell any two apart."""
+_MOST_STEPS = 10**9
 
 
 def _is_int(value: object) -> bool:
@@ -48,8 +53,10 @@ class Choice:
                 raise SpaceError(
                     f"got {shown(value)}; a choice must be a number, text or true/false"
                 )
+            if _is_int(value) and abs(value) > MOST:  # type: ignore[arg-type]
+                raise SpaceError(f"got {shown(value)}; an integer must fit 64 bits")
         if len(set(self.values)) < len(self.values):
-            twice = next(v for i, v in enumerate(self.values) if v in self.values[:i])
+            twice = _second(self.values)
             raise SpaceError(f"got {shown(list(self.values))}; {shown(twice)} stands there twice")
 
     def size(self) -> int:
@@ -76,6 +83,16 @@ class Choice:
         return listing(self.values)
 
 
+def _second(values: Sequence[Scalar]) -> Scalar:
+    """The first value that is like one before it."""
+    seen: set[Scalar] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    raise AssertionError
+
+
 @dataclass(frozen=True)
 class IntRange:
     """Integers low, low + step, ..., high, both ends included.
@@ -97,13 +114,15 @@ class IntRange:
             raise SpaceError(
                 f"got step {shown(self.step)}; the step must be an integer of at least 1"
             )
+        if max(abs(self.low), abs(self.high)) > EXACT:
+            raise SpaceError(f"{got}; the ends of an int range must be at most 2 to the 53rd")
         _check_ends(self.low, self.high, self.log, self.step != 1)
         if self.log and self.low < 1:
             raise SpaceError(f"{got}; with log the low end must be at least 1")
         rest = (self.high - self.low) % self.step
         if rest:
             raise SpaceError(
-                f"{got}; high - low must be a multiple of step {self.step}: "
+                f"{got}; high - low must be a multiple of step {shown(self.step)}: "
                 f"the nearest high below is {self.high - rest}"
             )
 
@@ -171,6 +190,10 @@ class FloatRange:
         for name in ("low", "high", "step"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else float(value))
+        if not math.isfinite(self.high - self.low):
+            raise SpaceError(f"{got}; high - low must be a finite number")
+        if self.step is not None and (self.high - self.low) / self.step > _MOST_STEPS:
+            raise SpaceError(f"{got}, step {self.step}; must be at most {_MOST_STEPS:,} steps")
         if self.step is not None and self._decimal_span() % Decimal(repr(self.step)):
             raise SpaceError(f"{got}; high - low must be a multiple of step {self.step}")
 

@@ -15,15 +15,24 @@ class SpaceError(ValueError):
     """
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = tuple(map(in_a_line, problems))
+        super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type[SpaceError], tuple[str, ...]]:
         return type(self), self.problems
 
 
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            # Python writes no number of so many digits.
+            return f"a number of about {x.bit_length() * 0.30103:.0f} digits"
+
+
 # Nested aliases of a few lines of YAML can stand for a billion values; this never writes them out.
-_REPR = reprlib.Repr()
+_REPR = _Short()
 _REPR.maxlevel = 3
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 12
 _REPR.maxstring = _REPR.maxother = 60
@@ -31,16 +40,32 @@ _REPR.maxstring = _REPR.maxother = 60
 
 def shown(value: object, limit: int = 60) -> str:
     """The value as a message quotes it: its ``repr``, cut at ``limit`` characters."""
-    text = _REPR.repr(value)
+    text = "".join(map(_visible, _REPR.repr(value)))
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def in_a_line(text: str, limit: int = 2000) -> str:
+    """A message on one line, and nothing in it that a terminal would obey: what users and other
+    packages call things may hold anything.
+    """
+    line = " ".join(str(text).splitlines())
+    line = line if len(line) <= limit else f"{line[:limit]}…"
+    return line if line.isprintable() else "".join(map(_visible, line))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
+
+
 def first_line(error: BaseException) -> str:
-    """What another package's error says, for a message of our own: its first line, cut at 200
+    """What another package's error says, for a message of our own: its first line, and where that
+    only leads to what follows (``Validation error for 'X':``) the lines after it, cut at 300
     characters; the name of its class where it says nothing.
     """
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return in_a_line(" ".join(lines) if lines[0].endswith(":") else lines[0], 300)
 
 
 def listing(names: Iterable[object]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,9 @@ from search_spaces.common import COMMON, OPTIONAL
 from search_spaces.dimensions import Choice, Dimension, parse_dimension
 from search_spaces.errors import SpaceError, did_you_mean, shown, unknown
 from search_spaces.setting import check_settings
+
+_MANY = 100
+"""Problems with architectures after which no more are looked for: each takes its time."""
 
 Suggest = Callable[[str, Dimension], Any]
 
@@ -50,6 +54,8 @@ class Space:
                 architectures[name] = _check_architecture(name, given, as_data=self.as_data)
             except SpaceError as error:
                 problems += error.problems
+            if len(problems) > _MANY:
+                break
         dimensions: dict[str, Dimension] = {}
         try:
             dimensions = _check_common(self.dimensions)
@@ -180,13 +186,13 @@ def _named_architectures(value: object) -> dict[str, Mapping[Any, Any]]:
     """Architectures and their settings from the three forms: a mapping, a list, one name."""
     if isinstance(value, str):
         value = [value]
-    if isinstance(value, list | tuple):
-        twice = [name for i, name in enumerate(value) if name in value[:i]]
+    if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+        twice = [name for name, count in Counter(value).items() if count > 1]
         if twice:
             raise SpaceError(
                 f"space.architecture: got {shown(list(value))}; {twice[0]} stands there twice"
             )
-        value = dict.fromkeys(value) if all(isinstance(name, str) for name in value) else value
+        value = dict.fromkeys(value)
     if not isinstance(value, Mapping):
         raise SpaceError(
             f"space.architecture: got {shown(value)}; must be a name, a list of names, "

@@ -38,6 +38,7 @@ from search_spaces import (
 )
 from sweeps import yaml_text
 from sweeps.config_messages import ConfigError, ProblemsError, one_of, problems_of, shown
+from sweeps.config_plain import LARGEST_FILE, MOST_VALUES, plain_problems
 from sweeps.config_sections import (
     MOST,
     Budget,
@@ -269,11 +270,11 @@ class SweepConfig(Section):
         """
         if not isinstance(data, Mapping):
             raise ConfigError(source, [f"got {shown(data)}; must be a mapping of keys to values"])
+        given = _overridden(data, overrides, source) if overrides else dict(data)
+        if problems := plain_problems(given):
+            raise ConfigError(source, problems)
         try:
-            return cls.model_validate(
-                _overridden(data, overrides, source) if overrides else dict(data),
-                context={AS_DATA: as_data},
-            )
+            return cls.model_validate(given, context={AS_DATA: as_data})
         except ValidationError as error:
             raise ConfigError(source, problems_of(error, cls)) from None
 
@@ -475,8 +476,14 @@ def _overridden(
 
 def _read(path: Path, source: str) -> Any:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        return yaml_text.read(text)
+        with path.open("rb") as file:
+            # Of a pipe or a device there may be no end.
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise ConfigError(source, [f"is too large; must be at most {LARGEST_FILE:,} bytes"])
+        if content.count(b",") + content.count(b"\n") > MOST_VALUES:
+            raise ConfigError(source, [f"is too large; must be at most {MOST_VALUES:,} values"])
+        return yaml_text.read(content.decode("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(source, ["there is no such file"]) from None
     except IsADirectoryError:

@@ -7,13 +7,18 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from search_spaces.errors import did_you_mean, listing, shown
+from search_spaces.errors import did_you_mean, in_a_line, listing, shown
 
 __all__ = ["ConfigError", "ProblemsError", "one_of", "problems_of", "shown"]
 
 
+MOST = 50
+"""Problems that a message tells; with more there is something else wrong."""
+
+
 class ConfigError(ValueError):
-    """A configuration that is not valid: one message, with a line for each problem.
+    """A configuration that is not valid: one message, with a line for each problem, of very many
+    for the first.
 
     Every line of ``problems`` names the key path, the value, and the rule or valid choices;
     ``source`` is the file.
@@ -21,10 +26,12 @@ class ConfigError(ValueError):
 
     def __init__(self, source: str, problems: Iterable[str]) -> None:
         self.source = source
-        self.problems = tuple(problems)
+        self.problems = tuple(map(in_a_line, problems))
         lines = self.problems
+        if len(lines) > MOST:
+            lines = (*lines[:MOST], f"and {len(lines) - MOST} problems more")
         text = f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)
-        super().__init__(f"{source}:{text}")
+        super().__init__(f"{in_a_line(source)}:{text}")
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, tuple[str, ...]]]:
         return type(self), (self.source, self.problems)

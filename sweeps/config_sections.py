@@ -170,11 +170,11 @@ _DURATION_RULE = "seconds above 0, or a time such as 90s, 10m, 1h30m"
 def _seconds(value: object) -> object:
     seconds = value
     if isinstance(value, str):
-        found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value)
+        found = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", value)
         parts = [int(part or 0) for part in found.groups()] if found else []
         seconds = sum(n * unit for n, unit in zip(parts, (3600, 60, 1), strict=False))
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise ValueError(f"got {shown(value)}; must be {_DURATION_RULE}")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MOST:
+        raise ValueError(f"got {shown(value)}; must be {_DURATION_RULE}, at most {MOST} seconds")
     return float(seconds)
 
 
@@ -184,7 +184,7 @@ _Seconds: TypeAlias = Annotated[float, BeforeValidator(_seconds)]
 def _bytes(value: Any, rule: str, least: int = 0) -> int:
     amount = value
     if isinstance(value, str):
-        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?i?B)", value, re.IGNORECASE)
+        found = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) ?([KMGT]?i?B)", value, re.IGNORECASE)
         units = {unit.lower(): size for unit, size in _BYTES.items()}
         size = units.get(found[2].lower()) if found else None
         amount = None if found is None or size is None else round(float(found[1]) * size)

@@ -5,6 +5,7 @@ and `storage`.
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from search_spaces import Choice, Dimension, Grid, Space, SpaceError, parse_point
 from search_spaces.errors import did_you_mean, shown
+from sweeps.config_messages import MOST
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig
@@ -48,7 +50,7 @@ def checked_storage(value: object) -> str:
     if "@" in text:
         # It may be a password as well as not.
         text = "something that is no URL"
-    if not isinstance(value, str) or "://" not in value:
+    if not isinstance(value, str) or "://" not in value or not value.isprintable():
         hint = did_you_mean(value, [JOURNAL]) if isinstance(value, str) else ""
         raise ValueError(f"got {text}; must be {STORAGE_RULE}{hint}")
     try:
@@ -102,6 +104,8 @@ def first_points(space: Space | None, value: object) -> tuple[dict[str, Any], ..
             points.append(parse_point(space, given, f"first.{position}"))
         except SpaceError as error:
             problems += error.problems
+        if len(problems) > MOST:
+            break
     if problems:
         raise SpaceError(*problems)
     return tuple(points)
@@ -113,9 +117,9 @@ def earlier_runs(value: object) -> tuple[str, ...]:
         isinstance(path, str) and path.strip() for path in value
     ):
         raise ValueError(f"got {shown(value)}; must be a list of run directories")
-    twice = [path for i, path in enumerate(value) if path in value[:i]]
+    twice = [path for path, count in Counter(value).items() if count > 1]
     if twice:
-        raise ValueError(f"got {shown(list(value))}; {twice[0]} stands there twice")
+        raise ValueError(f"got {shown(list(value))}; {shown(twice[0])} stands there twice")
     return tuple(value)
 
 

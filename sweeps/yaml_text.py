@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from search_spaces.errors import shown
+
 _PLAIN: list[tuple[str, str, str]] = [
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -34,7 +36,7 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands there twice", key_node.start_mark
+                    None, None, f"the key {shown(key)} stands there twice", key_node.start_mark
                 )
             if isinstance(key, Hashable):
                 seen.add(key)
