@@ -119,8 +119,14 @@ class Checkpoint:
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens a model of texts has embeddings for."""
-        return int(self.config["vocab_size"])
+        """How many tokens a model of texts has embeddings for. Raises SpaceError."""
+        told = self.config["vocab_size"]
+        if isinstance(told, int) and not isinstance(told, bool):
+            return told
+        raise SpaceError(
+            f"{self.where}: {self.folder / 'config.json'}: vocab_size is {shown(told)}; must be an "
+            "integer"
+        )
 
     def weight_files(self) -> list[Path]:
         """The files of a folder's weights; none where it has none, or they aren't used.

@@ -71,6 +71,8 @@ class Checkpoints:
             return {
                 "version": VERSION,
                 "tokenizer": checkpoint.tokenizer_content(),
+                # Tokens that a model has no embedding for are refused where data is prepared.
+                "vocabulary": checkpoint.vocabulary,
                 "max_length": settings["max_length"],
             }
         from search_spaces.pretrained.pixels import read_pixels

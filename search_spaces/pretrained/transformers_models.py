@@ -82,6 +82,7 @@ def on_meta(checkpoint: Checkpoint, config: Any, where: str, *, language: bool) 
             tensors = weights.read(_files(checkpoint, where), where, values=False)
             options = {**options, "device_map": {"": "meta"}}
             _loaded(kind, checkpoint, config, tensors, options, where)
+            weights.require_finite(_files(checkpoint, where), where)
         return model
 
 

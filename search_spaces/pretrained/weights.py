@@ -7,6 +7,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,6 +17,16 @@ from search_spaces.errors import SpaceError, first_few, first_line, shown
 from search_spaces.pretrained.packages import needed
 
 Shape = tuple[int, ...]
+_TYPES = {
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "BOOL": torch.bool,
+    "C64": torch.complex64,
+}
+"""What safetensors calls the types that aren't of floating point."""
 # Under which a training's checkpoint keeps the model's state, beside the optimiser's.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
@@ -31,6 +42,7 @@ def read(files: Iterable[Path], where: str, *, values: bool = True) -> dict[str,
     for file in files:
         found = _safetensors(file, where, values) if _is_safe(file) else _pickled(file, where)
         for name, tensor in found.items():
+            _require_trainable(file, where, name, tensor)
             kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
             if values:
                 # A copy: trained in place, and independent of the file.
@@ -38,6 +50,51 @@ def read(files: Iterable[Path], where: str, *, values: bool = True) -> dict[str,
             else:
                 tensors[name] = torch.empty(tensor.shape, dtype=kind, device="meta")
     return tensors
+
+
+def _require_trainable(file: Path, where: str, name: str, tensor: Tensor) -> None:
+    """Raise SpaceError for weights that aren't real numbers: they would be taken for such."""
+    kind, last = str(tensor.dtype).removeprefix("torch."), name.rpartition(".")[2]
+    if tensor.is_complex() or (last == "weight" and not tensor.is_floating_point()):
+        raise SpaceError(
+            f"{where}: {file}: {shown(name)} is of type {kind}; must be of floating point: complex "
+            "and quantised weights can't be trained"
+        )
+    numbers = tensor.is_floating_point() and not tensor.is_meta
+    # A sum is NaN or infinite where one of them is.
+    if numbers and last in ("weight", "bias") and not _sum(tensor).isfinite():
+        raise SpaceError(
+            f"{where}: {file}: {shown(name)} holds NaN or infinity; take a checkpoint from before "
+            "that, or download it again"
+        )
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    # Of float16 a sum alone may overflow, and float8 has none.
+    return tensor.detach().float().sum(dtype=torch.float64)
+
+
+def require_finite(files: Iterable[Path], where: str) -> None:
+    """Raise SpaceError for weights among which are NaN or infinity, and for all else that `read`
+    refuses; each file is read once, unless it changes.
+    """
+    for file in files:
+        status = file.stat()
+        problem = _unfit(str(file), status.st_size, status.st_mtime_ns)
+        if problem is not None:
+            raise SpaceError(f"{where}: {problem}")
+
+
+@cache
+def _unfit(path: str, size: int, mtime_ns: int) -> str | None:
+    file = Path(path)
+    try:
+        found = _safetensors(file, "", True) if _is_safe(file) else _pickled(file, "")
+        for name, tensor in found.items():
+            _require_trainable(file, "", name, tensor)
+    except SpaceError as error:
+        return str(error).removeprefix(": ")
+    return None
 
 
 def _is_safe(file: Path) -> bool:
@@ -55,8 +112,8 @@ def _safetensors(file: Path, where: str, values: bool) -> dict[str, Tensor]:
                     found[name] = opened.get_tensor(name)
                 else:
                     part = opened.get_slice(name)
-                    # Types are settled when values are read.
-                    found[name] = torch.empty(part.get_shape(), device="meta")
+                    kind = _TYPES.get(part.get_dtype(), torch.float32)
+                    found[name] = torch.empty(part.get_shape(), dtype=kind, device="meta")
     except (SafetensorError, OSError, ValueError) as error:
         raise SpaceError(f"{where}: {_broken(file, error)}") from None
     return found

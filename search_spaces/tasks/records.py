@@ -155,7 +155,7 @@ def read_records(
         names, found, places = reader(path, list(columns.values()), place)
     problems = [
         f"{where}.{setting}: {path.name} has no column {shown(column)}; "
-        f"it has {first_few(names, 20)}{did_you_mean(column, names)}"
+        f"it has {_named(names)}{_divided(path, names) or did_you_mean(column, names)}"
         for setting, column in columns.items()
         if column not in found
     ]
@@ -166,6 +166,21 @@ def read_records(
     values = {setting: found[column] for setting, column in columns.items()}
     unit = "row" if reader is _read_parquet else "line"
     return Records(path.name, dict(columns), values, places, unit)
+
+
+def _named(columns: Sequence[str]) -> str:
+    """The columns for a message, in quotes where that is all that shows what they are called."""
+    return first_few([one if one == one.strip() and one else shown(one) for one in columns], 20)
+
+
+def _divided(path: Path, columns: Sequence[str]) -> str:
+    """What to do where a table seems to be divided by something else."""
+    ours = {".csv": "a comma", ".tsv": "a tab"}.get(path.suffix.lower())
+    other = next((each for each in (";", "\t", "|", ",") if each in "".join(columns)), None)
+    if len(columns) != 1 or ours is None or other is None:
+        return ""
+    what = "a tab" if other == "\t" else repr(other)
+    return f". Its columns seem to be divided by {what}; must be {ours}"
 
 
 @contextmanager

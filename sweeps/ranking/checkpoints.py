@@ -32,6 +32,7 @@ def about_checkpoints(
     return [
         *_about_controls(told, trainings, metric),
         *_about_tuning(told, trainings[trainings["model_id"].isin(ranked)]),
+        *_about_blocks([told[name] for name in ranked if name in told], metric),
     ]
 
 
@@ -79,6 +80,18 @@ def _about_tuning(settings: dict[str, dict[str, object]], ranked: pd.DataFrame) 
         f"the ranked models differ in which parameters are trained ({each} of them): their metric "
         "can be compared, after as many examples; their stability and explainability are those of "
         "the trained parameters alone, so read them among models of which the same is trained"
+    ]
+
+
+def _about_blocks(settings: Sequence[dict[str, object]], metric: MetricInfo) -> list[str]:
+    """Of language: a token at the start of a block is told by less than one at its end."""
+    lengths = sorted({int(str(each["max_length"])) for each in settings if "max_length" in each})
+    if metric.name != "bits_per_byte" or len(lengths) < 2:
+        return []
+    return [
+        f"the ranked models read blocks of different lengths ({', '.join(map(str, lengths))} "
+        f"tokens): a longer block tells more of what follows, so that part of the difference in "
+        f"{metric.name} is the block's, and steps see different amounts of text"
     ]
 
 

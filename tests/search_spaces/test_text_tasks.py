@@ -170,6 +170,14 @@ def test_a_text_may_be_long(tmp_path: Path) -> None:
 GOOD = "".join(f"text {i},{'ab'[i % 2]},{PARTS[i // 4]}\n" for i in range(12))
 HEAD = "text,label,part\n"
 BAD: list[tuple[str, bytes | str, dict[str, str], str]] = [
+    (
+        "a.csv",
+        "text;label\na;b\n",
+        {},
+        "it has text;label. Its columns seem to be divided by ';'; must be a comma",
+    ),
+    ("a.tsv", "text,label\na,b\n", {}, "Its columns seem to be divided by ','; must be a tab"),
+    ("a.csv", "text, label\na,b\n", {}, "it has text, ' label'. Did you mean"),
     ("a.xlsx", "", {}, "file: got 'a.xlsx'; must end in .csv, .tsv, .jsonl, .parquet"),
     ("a.csv", "", {}, "file: a.csv has no rows"),
     ("a.csv", HEAD, {}, "file: a.csv has no rows"),

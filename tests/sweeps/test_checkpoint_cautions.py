@@ -70,3 +70,14 @@ def test_what_is_trained_is_told_where_the_ranked_models_differ_in_it():
     (sentence,) = said(ACCURACY, *models)
     assert "(full: 4,000, lora: 300 to 500 of them)" in sentence
     assert said(ACCURACY, *models, ranked=("b", "c")) == []
+
+
+def test_blocks_of_different_lengths_are_told_of_language():
+    models = [
+        (name, {"checkpoint": name, "max_length": length}, [level], 100)
+        for name, length, level in (("a", 64, 1.5), ("b", 128, 1.4), ("c", 128, 1.3))
+    ]
+    (sentence,) = said(BITS, *models)
+    assert "blocks of different lengths (64, 128 tokens)" in sentence
+    assert said(BITS, *models, ranked=("b", "c")) == []
+    assert said(ACCURACY, *models) == []

@@ -397,3 +397,47 @@ def test_nothing_is_written_to_the_terminal(
         model(tiny_checkpoints.batch(text_task(["x " * 500]), checkpoints[kind]))
     assert capfd.readouterr() == ("", "")
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (level, bars)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        (
+            "weight",
+            lambda t: t.fill_(float("nan")),
+            "holds NaN or infinity; take a checkpoint from",
+        ),
+        (
+            "bias",
+            lambda t: t.index_fill(0, torch.tensor([1]), float("inf")),
+            "holds NaN or infinity",
+        ),
+        ("weight", lambda t: t.to(torch.int8), "is of type int8; must be of floating point"),
+        ("weight", lambda t: t.to(torch.complex64), "is of type complex64; must be of floating"),
+    ],
+)
+def test_weights_that_are_no_numbers(tmp_path: Path, name: str, change: Any, words: str) -> None:
+    folder = bert(tmp_path / "bert")
+    key = f"bert.encoder.layer.0.attention.output.dense.{name}"
+    changed(folder, lambda tensors: tensors | {key: change(tensors[key].clone())})
+    assert f"'{key}' {words}" in refused(text_task(), folder)
+    state = changed_state(
+        tmp_path / "s.pt", lambda found: found | {f"stem.{name}": change(found[f"stem.{name}"])}
+    )
+    assert f"'stem.{name}' {words}" in refused(image_task(), state, builder=CONVOLUTIONS)
+
+
+def test_what_transformers_says_in_several_lines_is_told(tmp_path: Path) -> None:
+    folder = bert(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": "x"}))
+    (told,) = problems(text_task(), {"checkpoint": str(folder)})
+    assert "Validation error for field 'hidden_size': TypeError" in told
+
+
+def test_each_checkpoint_of_one_tokenizer_must_know_its_tokens(tmp_path: Path) -> None:
+    large, small = bert(tmp_path / "large"), bert(tmp_path / "small", vocab_size=38)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (large / name).read_bytes() == (small / name).read_bytes()
+    source, given = Checkpoints(), settings(large)
+    assert source.preparation(given) != source.preparation(settings(small))
