@@ -9,6 +9,7 @@ must be from the server's own origin).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -18,6 +19,8 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from h11 import LocalProtocolError
 
 from sweeps.review.errors import ReviewError
 
@@ -140,7 +143,9 @@ class Access:
         async def sending(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *_HEADERS]
-            await send(message)
+            # Who broke the protocol in the middle of a request can't be answered.
+            with contextlib.suppress(LocalProtocolError):
+                await send(message)
 
         return sending
 

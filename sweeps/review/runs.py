@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from search_spaces import task_name
-from sweeps import decisions
+from sweeps import decisions, yaml_text
+from sweeps.config_plain import LARGEST_FILE
 from sweeps.decisions import DecisionError
 from sweeps.records import printable
 from sweeps.review.errors import MissingError
+from sweeps.review.foreign import Stamps, require_plain, stamps
 from sweeps.review.watched import STATES, TROUBLE, Watched, stamp
-from sweeps.run_directory import DAMAGE, RunDirectory
+from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError
 
 _LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 """The last time that a date can tell; a file may say that it is of a later one."""
@@ -88,6 +88,7 @@ class Runs:
         self.name = printable(self.folder.name)
         self._watched: dict[str, tuple[Any, Watched]] = {}
         self._summaries: dict[str, tuple[Any, Summary]] = {}
+        self._plain: dict[str, Stamps] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -98,11 +99,14 @@ class Runs:
         return sorted(name for name in found if name.isprintable())
 
     def watched(self, name: str) -> Watched:
-        """The run of that name. Raises MissingError if there is none."""
+        """The run of that name. Raises MissingError if there is none, and RunDirectoryError if it
+        holds what is no file, or leads elsewhere.
+        """
         path = self._path(name)
         if path is None:
             raise MissingError(f"there is no run {name!r} in {self.name}")
         run = RunDirectory(path)
+        self._require_plain(name, run)
         # Another sweep may have been put in the place of one that was looked at, or another
         # configuration.
         key = _begun(run), stamp(run.configuration)
@@ -113,6 +117,13 @@ class Runs:
                     kept[1].close()
                 kept = self._watched[name] = key, Watched(run)
             return kept[1]
+
+    def _require_plain(self, name: str, run: RunDirectory) -> None:
+        """Looks again when something has come or gone in it."""
+        now = stamps(run)
+        if self._plain.get(name) != now:
+            require_plain(run)
+            self._plain[name] = now
 
     @property
     def _is_run(self) -> bool:
@@ -143,7 +154,10 @@ class Runs:
 
     def summary(self, name: str) -> Summary:
         """What a list says of a run. Raises MissingError if there is none of that name."""
-        watched = self.watched(name)
+        try:
+            watched = self.watched(name)
+        except RunDirectoryError as error:
+            return Summary(name, name, note=_line(error))
         try:
             key = watched, _stamps(watched.run), watched.driven
             kept = self._summaries.get(name)
@@ -176,9 +190,11 @@ def _stamps(run: RunDirectory) -> list[tuple[int, int]]:
 def _summarise(name: str, watched: Watched) -> Summary:
     run, notes = watched.run, []
     try:
-        given = yaml.safe_load(run.configuration.read_text(encoding="utf-8"))
-        configuration = dict(given)
-    except (*DAMAGE, yaml.YAMLError) as error:
+        with run.configuration.open("rb") as file:
+            # One that is larger is none, and is cut off in the middle.
+            text = file.read(LARGEST_FILE).decode()
+        configuration = dict(yaml_text.read(text))
+    except DAMAGE as error:
         configuration, notes = {}, [f"{run.configuration.name}: {_line(error)}"]
     ranking: dict[str, Any] | None = None
     try:

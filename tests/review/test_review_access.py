@@ -175,3 +175,17 @@ def test_who_never_ends_a_request_does_not_keep_the_server_from_ending(tmp_path:
         head = "POST /login HTTP/1.1", "Host: 127.0.0.1", "Content-Length: 9", "", ""
         waiting.sendall("\r\n".join(head).encode())
         assert httpx.get(address).status_code == 200
+
+
+def test_who_breaks_the_protocol_leaves_no_trace(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    head = b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with server(tmp_path) as address:
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(head + b"-1\r\nab\r\n0\r\n\r\n")
+            while connection.recv(65536):
+                pass
+        assert httpx.get(f"{address}/api/runs").status_code == 200
+    assert "Traceback" not in capfd.readouterr().err

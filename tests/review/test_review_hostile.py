@@ -192,3 +192,50 @@ def test_decisions_made_at_once_are_all_kept(client: httpx.Client, odd: RunDirec
     assert answers == [201] * 20
     found = client.get("/api/runs/odd/decisions").json()["decisions"]
     assert {each["reviewer"] for each in found} == {f"r{number}" for number in range(20)}
+
+
+def _piped(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def _linked(path: Path, target: str) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+ODD_ENTRIES: dict[str, Callable[[RunDirectory], Any]] = {
+    "a pipe for a journal": lambda run: _piped(run.journal),
+    "a pipe for a ranking": lambda run: _piped(run.report / "ranking.json"),
+    "a pipe for a page": lambda run: _piped(run.report / "index.html"),
+    "a pipe for a lock": lambda run: _piped(run.path / "driver.lock"),
+    "a pipe among what is live": lambda run: [run.live.mkdir(), _piped(run.live / "a.json")],
+    "a device for a journal": lambda run: _linked(run.journal, "/dev/zero"),
+    "a device for a trace": lambda run: _linked(run.trace("a"), "/dev/zero"),
+    "decisions of elsewhere": lambda run: _linked(run.decisions, "/etc/passwd"),
+    "an environment of elsewhere": lambda run: _linked(run.environment, "/proc/self/environ"),
+}
+
+
+@pytest.mark.parametrize("put", ODD_ENTRIES.values(), ids=ODD_ENTRIES.keys())
+def test_what_is_no_file_of_a_run_directory_is_never_opened(
+    client: httpx.Client, odd: RunDirectory, put: Callable[[RunDirectory], Any]
+) -> None:
+    assert client.get("/api/runs/odd").json()["state"] == "complete"
+    put(odd)
+    found = {each["run"]: each for each in client.get("/api/runs", timeout=10).json()}
+    assert found["odd"]["state"] == "unreadable"
+    assert "link" in found["odd"]["note"] or "neither a file nor a folder" in found["odd"]["note"]
+    assert found["first"]["state"] == "complete"
+    for path in ("/live", "/ranking", "/decisions", "/models/a"):
+        answer = client.get(f"/api/runs/odd{path}", timeout=10)
+        assert answer.status_code == 500
+        assert answer.json()["detail"] == found["odd"]["note"]
+    assert client.get("/runs/odd/", timeout=10).status_code == 500
+    assert client.get("/runs/first/", timeout=10).status_code == 200
+
+
+def test_a_configuration_that_is_no_file_is_no_run(client: httpx.Client, odd: RunDirectory) -> None:
+    _piped(odd.configuration)
+    assert "odd" not in {each["run"] for each in client.get("/api/runs", timeout=10).json()}
+    assert client.get("/api/runs/odd", timeout=10).status_code == 404
