@@ -17,6 +17,18 @@ from trace_core import Trace
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
+_KINDS: dict[Any, tuple[str, ...]] = {
+    str: (
+        *("training_id", "model_id", "state", "runner", "apart", "reason", "log_tail"),
+        *("metric_name", "direction", "trace_sha256"),
+    ),
+    int: ("seed", "trial", "together", "parameters", "trained", "steps", "examples"),
+    int | float: ("seconds",),
+    int | float | None: ("baseline", "metric_test"),
+    list: ("resumed", "history"),
+}
+"""The types of a record's fields: one may have been read from a file that holds anything."""
+
 EARLIER = -1
 """The trial of a training that was taken over from an earlier sweep."""
 
@@ -64,6 +76,11 @@ class TrainingRecord:
     trace_sha256: str = ""
 
     def __post_init__(self) -> None:
+        for kind, names in _KINDS.items():
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, kind) or isinstance(value, bool):
+                    raise TypeError(f"{name} is of type {type(value).__name__}")
         for name in ("reason", "apart", "log_tail"):
             object.__setattr__(self, name, printable(without_secrets(getattr(self, name))))
 
@@ -94,6 +111,18 @@ def ended(run: RunDirectory, training_id: str) -> TrainingRecord | None:
     return record
 
 
+def _sound(record: TrainingRecord) -> TrainingRecord:
+    """The record, if its history is one. Raises TypeError and KeyError."""
+    for entry in record.history:
+        numbers = [entry[name] for name in ("epoch", "step", "metric")]
+        numbers += [
+            each for each in (entry["train_loss"], entry["metric_error"]) if each is not None
+        ]
+        if not all(isinstance(each, int | float) for each in numbers):
+            raise TypeError("its history holds what is no number")
+    return record
+
+
 def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:
     """The record of a training, or None while it has not ended.
 
@@ -101,7 +130,7 @@ def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:
     """
     path = run.record(training_id)
     try:
-        return TrainingRecord(**read_sealed(path))
+        return _sound(TrainingRecord(**read_sealed(path)))
     except FileNotFoundError:
         return None
     except DAMAGE as error:

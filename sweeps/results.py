@@ -27,6 +27,7 @@ from sweeps.run_config import load_run_config
 from sweeps.run_directory import (
     CONFIGURATION,
     CONTENT,
+    DAMAGE,
     METRIC,
     RunDirectory,
     RunDirectoryError,
@@ -92,7 +93,13 @@ def rank_run(
                 f"{run.path}: its study holds no trial; begin it with: {resume_command(run.path)}"
             )
     ledger = ledger_table(trials, config.objective_names())
-    models = _model_table(trials)
+    try:
+        models = _model_table(trials)
+    except DAMAGE as error:
+        raise RunDirectoryError(
+            f"{run.path}: its study holds of a model what no sweep writes ({error}); see "
+            f"what can be had with: {doctor_command(run.path)}"
+        ) from None
     complete = models[models["state"] == "COMPLETE"]
     trainings: dict[str, list[str]] = dict(
         zip(complete["model_id"], complete["trainings"], strict=True)

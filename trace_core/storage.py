@@ -56,6 +56,8 @@ DAMAGE = (
 )
 _PREFIX = 10
 """Bytes of an npy file before the text that describes its array: eight, and the text's length."""
+_SMALL, _BEST_PACKED = 1 << 28, 200
+"""Bytes that any trace may unpack to, and of larger ones how many times those of the file."""
 _HISTOGRAM = ("observations", "filled", "bins", "counts", "sums")
 
 
@@ -208,6 +210,7 @@ def read(kind: type[Trace], file: IO[bytes], path: str | PathLike[str]) -> Trace
     file.seek(0)
     try:
         with zipfile.ZipFile(file) as archive:
+            _require_bounded(archive)
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             if _HEADER not in members:
                 raise TraceError(f"{path} is not a trace: it is an archive without {_HEADER!r}")
@@ -221,6 +224,16 @@ def read(kind: type[Trace], file: IO[bytes], path: str | PathLike[str]) -> Trace
         raise TraceError(
             f"{path} is truncated or damaged ({error}); delete it, and make it again"
         ) from error
+
+
+def _require_bounded(archive: zipfile.ZipFile) -> None:
+    """Raise ValueError for an archive that a small file makes huge: no trace packs so well, and
+    what is read is held.
+    """
+    packed = sum(each.compress_size for each in archive.infolist())
+    whole = sum(each.file_size for each in archive.infolist())
+    if whole > max(_SMALL, _BEST_PACKED * packed):
+        raise ValueError(f"{packed:,} bytes that unpack to {whole:,}")
 
 
 def _array(member: bytes) -> Array:

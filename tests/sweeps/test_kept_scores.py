@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import zipfile
 from dataclasses import replace
@@ -19,6 +20,7 @@ from sweeps.config import SweepConfig
 from sweeps.kept_scores import KeptScores
 from sweeps.results import rank_run, report_run
 from sweeps.run_directory import RunDirectory, RunDirectoryError
+from sweeps.selection import read_trials
 from sweeps.sweep import drive
 from trace_core import Trace, TraceError
 
@@ -117,6 +119,33 @@ def test_a_damaged_or_missing_trace_is_found_all_the_same(run: RunDirectory) -> 
     path.unlink()
     with pytest.raises(RunDirectoryError, match=f"{path.name}: missing"):
         rank_run(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"metric_name": {}}, "metric_name is of type dict"),
+        ({"seconds": "1"}, "seconds is of type str"),
+        ({"seed": True}, "seed is of type bool"),
+        ({"baseline": []}, "baseline is of type list"),
+        ({"history": [3]}, ""),
+        ({"history": [{"epoch": 0}]}, "step"),
+    ],
+)
+def test_a_record_of_other_types_is_none(
+    run: RunDirectory, change: dict[str, Any], words: str
+) -> None:
+    path = run.record(trainings(run)[0])
+    told = {key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}
+    path.write_text(json.dumps(told | change))
+    with pytest.raises(RunDirectoryError, match=f"not the record of a training .*{words}"):
+        rank_run(run)
+
+
+def test_a_study_of_other_models_is_named(run: RunDirectory) -> None:
+    odd = [replace(trial, details={"candidate": {"inf": 1}}) for trial in read_trials(run)]
+    with pytest.raises(RunDirectoryError, match=r"its study holds .* unknown fields inf"):
+        rank_run(run, trials=odd)
 
 
 def test_a_missing_or_damaged_record_is_found_all_the_same(run: RunDirectory) -> None:

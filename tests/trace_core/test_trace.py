@@ -251,6 +251,19 @@ def test_what_is_no_trace_is_refused(trace, tmp_path):
         Trace.load(tmp_path / "none.npz")
 
 
+def test_a_small_file_that_unpacks_to_very_much_is_refused(trace, tmp_path):
+    path = tmp_path / "t.npz"
+    trace.save(path)
+    with (
+        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("more.npy", "w") as member,
+    ):
+        for _ in range(30):
+            member.write(bytes(10**7))
+    with pytest.raises(TraceError, match=r"t\.npz .* bytes that unpack to 300,"):
+        Trace.load(path)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 0.999])
 def test_a_truncated_trace_is_refused(trace, tmp_path, share):
     path = tmp_path / "t.npz"
