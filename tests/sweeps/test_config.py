@@ -465,7 +465,12 @@ def test_defaults() -> None:
         "warm_start": [],
         "storage": "journal",
         "pruner": {"name": "none", "grace": 1, "reduction": 4, "startup": 5},
-        "limits": {"wall_time": None, "training_time": None},
+        "limits": {
+            "wall_time": None,
+            "training_time": None,
+            "each_time": None,
+            "each_memory": None,
+        },
         "objectives": ["stability", "explainability", "metric"],
         "ranking": {
             "alpha": 0.5,
