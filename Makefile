@@ -1,6 +1,6 @@
 # tracerank: every command a person needs. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep pretrained models review cluster test test-fast check format faults clock bench soak bench-peers page-tools validity validity-quick lock audit browser database namespaces clean
+.PHONY: help setup sweep pretrained models review cluster test test-fast check format faults bench soak bench-peers page-tools validity validity-quick lock audit browser database namespaces clean
 
 PYTHON ?= python3
 CONFIG ?= examples/digits.yaml
@@ -52,7 +52,7 @@ test-fast: setup  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
 # The campaigns of damage and of fuzzing are further lines of this one, with counts of their own.
-faults: setup database clock  ## break RUNS sweeps, resume and audit them (hours), and write docs/faults.md's table
+faults: setup database  ## break RUNS sweeps, resume and audit them (hours), and write docs/faults.md's table
 	$(BIN)/python tests/faults/campaign.py --runs $(RUNS) --seed $(SEED) --jobs $(JOBS) --out docs/faults.md
 
 check: setup page-tools  ## lint, formatting and types; changes nothing
@@ -106,12 +106,6 @@ database:  ## install PostgreSQL for the storages' tests, where it is missing an
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } || \
 		echo "PostgreSQL is not here: its tests will be skipped (install the package 'postgresql')" >&2
-
-clock:  ## install what sets a sweep's clock back, where it is missing and we may
-	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || \
-		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq faketime >/dev/null; } || \
-		echo "libfaketime is not here: sweeps whose clock is set back are left out (install the package 'faketime')" >&2
 
 namespaces:  ## install what joins the machines of the tests' clusters, where it is missing and we may
 	@command -v ip >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

@@ -214,10 +214,11 @@ def _trainings(ended: Ended, sweep: dict[str, Any], note: Note) -> None:
     for name in sorted(there - traced):
         note("doubled", f"traces/{name}.npz is of no training that has ended")
     for name in sorted(traced):
-        _trace(ended.path / "traces" / f"{name}.npz", ended.records.get(name), note)
+        every = sweep.get("tracer", {}).get("every", 1)
+        _trace(ended.path / "traces" / f"{name}.npz", ended.records.get(name), every, note)
 
 
-def _trace(file: Path, record: dict[str, Any] | None, note: Note) -> None:
+def _trace(file: Path, record: dict[str, Any] | None, every: int, note: Note) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             if archive.testzip() is not None:
@@ -229,7 +230,7 @@ def _trace(file: Path, record: dict[str, Any] | None, note: Note) -> None:
     except Exception as error:
         note("lost", f"traces/{file.name} can't be read: {error}")
         return
-    if record is not None and int(steps[-1]) + 1 != record["steps"] != int(steps[-1]):
+    if record is not None and not 0 <= record["steps"] - int(steps[-1]) <= every:
         note("different", f"traces/{file.name} has steps to {steps[-1]}, not {record['steps']}")
 
 

@@ -28,7 +28,7 @@ from process_tree import Process, descendants, end_all, process, role
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 
-COMMAND_SECONDS = 240.0
+COMMAND_SECONDS = 400.0
 """How long a command may take before it counts as one that hangs."""
 LEAVING_SECONDS = 20.0
 """How long a command's processes may be there after it has ended."""
@@ -243,7 +243,9 @@ class Scene:
         deadline = time.monotonic() + seconds
         while not condition():
             if command.ended:
-                raise MissedError(f"it had ended with {command.process.returncode} by then")
+                if command.process.returncode != 0:
+                    self.fail("other", f"{command.name}: ended by itself: {last(command)!r}")
+                raise MissedError("it had ended by then")
             if time.monotonic() > deadline:
                 self.fail("other", f"{command.name}: nothing came of it in {seconds:.0f} s")
                 raise MissedError("its moment never came")
@@ -259,12 +261,14 @@ class Scene:
         self.await_that(command, lambda: len(self.records()) >= count and self._begun())
         self.pause(command, delay)
 
-    def await_worker(self, command: Command) -> Process:
-        """Wait until there is an actor that trains, or may."""
+    def await_part(self, command: Command, name: str) -> Process:
+        """Wait until there is a ``gcs``, a ``raylet`` or a ``worker``, which are a while in
+        coming.
+        """
         found: list[Process] = []
 
         def there() -> bool:
-            found[:] = [one for one in [command.part("worker")] if one is not None]
+            found.extend(one for one in [command.part(name)] if one is not None)
             return bool(found)
 
         self.await_that(command, there)

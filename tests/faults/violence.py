@@ -12,6 +12,7 @@ import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import tarfile
 import time
@@ -31,13 +32,11 @@ from driving import (
     UNREACHABLE,
     USAGE,
     Command,
-    MissedError,
     Scene,
     UnavailableError,
     last,
     read_json,
 )
-from process_tree import Process
 from sweeps_to_break import EARLIER
 
 
@@ -152,9 +151,7 @@ def kill_everything(scene: Scene) -> None:
 def _kill_part(scene: Scene, name: str) -> None:
     command = scene.begin()
     scene.await_moment(command)
-    part = scene.await_worker(command) if name == "worker" else command.part(name)
-    if part is None:
-        raise MissedError(f"it has no {name} any more")
+    part = scene.await_part(command, name)
     scene.strike(command)
     part.send(signal.SIGKILL)
     scene.end(command, 0, FAILED, UNREACHABLE)
@@ -226,13 +223,10 @@ def _halt(scene: Scene, name: str) -> None:
     command = scene.begin()
     scene.await_moment(command)
     seconds = 3.0 if scene.brief else scene.random.uniform(20.0, 60.0)
-    part: Process | None
     if name == "driver":
         part = next(one for one in command.look() if one.pid == command.pid)
     else:
-        part = scene.await_worker(command) if name == "worker" else command.part(name)
-    if part is None:
-        raise MissedError(f"it has no {name} any more")
+        part = scene.await_part(command, name)
     scene.strike(command)
     part.send(signal.SIGSTOP)
     scene.note += f", for {seconds:.0f} s"
@@ -324,7 +318,7 @@ def protect_folder(scene: Scene) -> None:
 def _limit_descriptors(scene: Scene, name: str) -> None:
     command = scene.begin()
     scene.await_moment(command)
-    pid = command.pid if name == "driver" else scene.await_worker(command).pid
+    pid = command.pid if name == "driver" else scene.await_part(command, name).pid
     scene.strike(command)
     spare = scene.random.randint(0, 3)
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):
@@ -453,44 +447,39 @@ def upgrade(scene: Scene) -> None:
 
 # ---- the clock
 
-FAKETIME = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/local/lib/faketime/libfaketimeMT.so.1")
+SET_BACK = Path(__file__).with_name("set_back.c")
 
 
-def _clock(scene: Scene) -> Path:
-    """A file that says by how much the clock of all commands is off, which may be written anew."""
-    found = next((one for each in FAKETIME for one in sorted(Path("/").glob(each[1:]))), None)
-    if found is None:
-        raise UnavailableError("libfaketime is not here (install the package 'faketime')")
-    file = scene.folder / "clock"
-    file.write_text("+0\n")
-    scene.environment |= {
-        "LD_PRELOAD": str(found),
-        "FAKETIME_TIMESTAMP_FILE": str(file),
-        "FAKETIME_CACHE_DURATION": "1",
-        # A clock that is set back is the one of the wall.
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
-    scene.on_close(_remove_clocks, scene)
-    return file
+class Clock:
+    """The wall clock of all commands from now on."""
 
+    def __init__(self, scene: Scene) -> None:
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise UnavailableError("a clock of its own needs a C compiler (cc)")
+        library = scene.folder / "set_back.so"
+        options = ["-O2", "-shared", "-fPIC", "-o", str(library), str(SET_BACK), "-ldl"]
+        subprocess.run([compiler, *options], check=True)
+        self._file = scene.folder / "clock"
+        self._file.write_bytes(struct.pack("=q", 0))
+        scene.environment |= {"LD_PRELOAD": str(library), "CLOCK_FILE": str(self._file)}
 
-def _remove_clocks(scene: Scene) -> None:
-    """What the library leaves of processes that were killed."""
-    for one in set().union(*(command.seen for command in scene.commands)):
-        for name in (f"sem.faketime_sem_{one.pid}", f"faketime_shm_{one.pid}"):
-            Path("/dev/shm", name).unlink(missing_ok=True)
+    def set_back(self, hours: int) -> None:
+        """For all processes at once."""
+        # In place: it is mapped by them.
+        with self._file.open("r+b") as file:
+            file.write(struct.pack("=q", -3600 * hours))
 
 
 @kind("plain")
 def clock_back_between(scene: Scene) -> None:
     """The driver is killed, and the clock set back by hours to years before the `resume`"""
-    clock = _clock(scene)
+    clock = Clock(scene)
     command = scene.begin()
     scene.await_moment(command)
     _kill(scene, command, signal.SIGKILL, KILLED)
     hours = scene.random.choice([1, 24, 24 * 400])
-    clock.write_text(f"-{hours}h\n")
+    clock.set_back(hours)
     scene.note += f", {hours} h back"
     scene.finish()
 
@@ -498,12 +487,12 @@ def clock_back_between(scene: Scene) -> None:
 @kind("plain")
 def clock_back_meanwhile(scene: Scene) -> None:
     """The clock is set back by hours to years while the sweep runs"""
-    clock = _clock(scene)
+    clock = Clock(scene)
     command = scene.begin()
     scene.await_moment(command)
     scene.strike(command)
     hours = scene.random.choice([1, 24, 24 * 400])
-    clock.write_text(f"-{hours}h\n")
+    clock.set_back(hours)
     scene.note += f", {hours} h back"
     scene.end(command, 0)
     scene.finish()
