@@ -223,7 +223,8 @@ class Scene:
             self.fail("other", f"{command.name}: hung for {seconds:.0f} s, and was killed")
             command.send(signal.SIGKILL)
         code = command.process.wait()
-        self._note_recovery(ended=code == 0)
+        if 0 in codes:
+            self._note_recovery(ended=code == 0)
         if code not in codes:
             self.fail("other", f"{command.name}: exit code {code}, not {codes}; {last(command)!r}")
         if code > 0 and not last(command):
