@@ -14,6 +14,8 @@ CODE := trace_core search_spaces sweeps tests benchmarks examples tools
 INSTALL := $(BIN)/python tools/install.py $(if $(HASHES),,--no-hashes) $(PIP_ARGS)
 # How much `make faults` does.
 RUNS ?= 200
+CASES ?= 1000
+EXAMPLES ?= 12500
 JOBS ?= 2
 SEED ?= 1
 
@@ -52,8 +54,10 @@ test-fast: setup  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
 # The campaigns of damage and of fuzzing are further lines of this one, with counts of their own.
-faults: setup database  ## break RUNS sweeps, resume and audit them (hours), and write docs/faults.md's table
+faults: setup database  ## break RUNS sweeps and resume them (docs/faults.md), damage CASES files, make up EXAMPLES inputs
 	$(BIN)/python tests/faults/campaign.py --runs $(RUNS) --seed $(SEED) --jobs $(JOBS) --out docs/faults.md
+	$(BIN)/python tests/damage/campaign.py --cases $(CASES) --seed $(SEED)
+	$(BIN)/python tests/fuzz/campaign.py --examples $(EXAMPLES) --seed $(SEED)
 
 check: setup page-tools  ## lint, formatting and types; changes nothing
 	$(BIN)/ruff check $(CODE)

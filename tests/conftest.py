@@ -4,7 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 from browsing import CHROMIUM, SWITCHES
+from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
+
+# A machine that is busy is no fault of what is tested.
+settings.register_profile("tracerank", deadline=None)
+settings.load_profile("tracerank")
 
 
 @pytest.fixture(scope="module")
