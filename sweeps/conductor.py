@@ -394,12 +394,19 @@ class Conductor:
         records.save(self.run, record)
 
     def judged(self) -> Iterator[TrainingRecord]:
-        """What became of the trainings that may be pruned and have ended, trial by trial."""
-        for trial in self.study.trials():
-            for name in trial.details.get("trainings", [])[:1]:
-                record = records.load(self.run, name)
-                if record is not None and record.trial == trial.number:
-                    yield record
+        """What became of the trainings that may be pruned and have ended, trial by trial: those of
+        trials that wait for other replicates too.
+        """
+        first = {
+            trial.number: trial.details["trainings"][0]
+            for trial in self.study.trials()
+            if trial.details.get("trainings")
+        }
+        first |= {number: trial.trainings[0].training_id for number, trial in self._open.items()}
+        for number in sorted(first):
+            record = records.load(self.run, first[number])
+            if record is not None and record.trial == number:
+                yield record
 
     def tick(self) -> None:
         """Settle workers that died without a word, and refresh the display."""
@@ -427,6 +434,8 @@ class Conductor:
             if record.trial == number:
                 # An earlier driver's, which has not told of it.
                 self.progress.seconds += record.seconds
+                if record.seed == 0:
+                    self.on_judged(record)
         self._decide(trial, known)
 
     def _decide(self, trial: _OpenTrial, ended: Iterable[TrainingRecord]) -> None:

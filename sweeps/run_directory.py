@@ -12,7 +12,9 @@ import fcntl
 import json
 import os
 import shlex
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +39,10 @@ CONFIGURATION = "configuration"
 """Under which name it has the resolved configuration that the sweep was last driven with."""
 METRIC = "metric"
 """Under which name it has what the task's metric is called."""
+
+
+_SCRATCH = "tracerank-"
+_SCRATCH_NOTE = ".scratch.txt"
 
 
 class RunDirectoryError(ValueError):
@@ -249,10 +255,34 @@ class RunDirectory:
             )
         return run
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A temporary folder for the one driver, outside; that of one that is killed is removed by
+        `sweep_out`.
+        """
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder:
+            note = self.path / _SCRATCH_NOTE
+            with contextlib.suppress(OSError):
+                write_atomically(note, folder.encode(), durably=False)
+            try:
+                yield Path(folder)
+            finally:
+                with contextlib.suppress(OSError):
+                    note.unlink()
+
+    def _drop_scratch(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            folder = Path((self.path / _SCRATCH_NOTE).read_text())
+            # Nothing else, whoever wrote the note.
+            ours = folder.parent == Path(tempfile.gettempdir()) and folder.name.startswith(_SCRATCH)
+            if ours and folder.stat().st_uid == os.getuid() and not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
+
     def sweep_out(self) -> None:
         """Remove what writers that were killed left: temporary files, and trainings that seem under
         way; for the one driver.
         """
+        self._drop_scratch()
         for path in self.live.glob("*"):
             path.unlink(missing_ok=True)
         for folder in ("traces", "checkpoints", "report", "."):

@@ -79,13 +79,16 @@ class Worker:
         return self._progress
 
     def advance(self, seconds: float) -> bool:
-        """Train for about ``seconds``, or to the end of an epoch that is to be reported; True once
-        the training has ended and its record is stored.
+        """Train for about ``seconds``, or to the end of an epoch that is to be reported, and no
+        further while one is; True once the training has ended and its record is stored.
         """
 
         def train() -> Progress | None:
             if self._progress is None:
                 self._progress = self._begin()
+            if self._unreported() is not None:
+                # An earlier driver was killed before it had judged by it.
+                return None
             if self._progress.advance(seconds, self._reports):
                 return self._progress
             require_in_time(self._progress.seconds, self._each_time)
@@ -131,14 +134,18 @@ class Worker:
         return True
 
     def report(self) -> dict[str, Any] | None:
-        """An evaluation that is to be reported and was not, with the seconds so far."""
-        if self._progress is None or not self._progress.history:
+        """The first evaluation that is to be reported and was not, with the seconds so far."""
+        first = self._unreported()
+        if first is None or self._progress is None:
             return None
-        last = self._progress.history[-1]
-        if last["epoch"] not in self._reports or last["epoch"] <= self._reported:
-            return None
-        self._reported = last["epoch"]
-        return {**last, "seconds": self._progress.seconds}
+        self._reported = first["epoch"]
+        return {**first, "seconds": self._progress.seconds}
+
+    def _unreported(self) -> dict[str, Any] | None:
+        for entry in self._progress.history if self._progress is not None else ():
+            if entry["epoch"] in self._reports and entry["epoch"] > self._reported:
+                return entry
+        return None
 
     def save(self) -> None:
         """Checkpoint a training that is under way, so that stopping it costs nothing."""

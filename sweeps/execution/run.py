@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from sweeps.config_sections import MOST
 from sweeps.execution.actor import TuneTraining, portable
 from sweeps.execution.pruning import Pruning
 from sweeps.execution.session import replaced
+from sweeps.run_directory import RunDirectory
 from sweeps.storing import StorageError
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def train_all(
     # Tune reads it once; on a cluster there may be more places later.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(MOST if share else conductor.workers)
     with (
-        tempfile.TemporaryDirectory(prefix="tracerank-") as scratch,
+        RunDirectory(run).scratch() as scratch,
         # Tune counts callbacks for Ray's usage statistics, which are off, and imports mlflow and
         # wandb to tell them from ours: a second, where they are installed.
         replaced(usage, "tag_callbacks", lambda callbacks: False),
@@ -295,7 +295,7 @@ def train_all(
             search_alg=searcher,
             resources_per_trial=PlacementGroupFactory([needs.demand()]),
             reuse_actors=True,
-            storage_path=scratch,
+            storage_path=str(scratch),
             name="sweep",
             trial_dirname_creator=lambda trial: trial.trial_id,
             callbacks=[watch],

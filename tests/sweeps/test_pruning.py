@@ -18,9 +18,11 @@ from sweeps.config import SweepConfig
 from sweeps.config_messages import ConfigError
 from sweeps.config_sections import PrunerSettings
 from sweeps.execution.pruning import Pruning
+from sweeps.group import Group
 from sweeps.records import TrainingRecord
 from sweeps.results import report_run
 from sweeps.run_directory import RunDirectory
+from sweeps.selection import read_trials
 from sweeps.sweep import create, drive
 
 SPACE = {
@@ -214,3 +216,43 @@ def test_a_sweep_ends_when_enough_was_trained(tmp_path: Path) -> None:
     assert conducting.exhausted
     assert conducting.limit == "training_time"
     assert not conducting.complete
+
+
+def test_what_was_evaluated_before_an_interruption_is_judged_after_it(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=1, replicates=1)
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    texts = [training.to_json() for training in work.trainings]
+
+    def reported(until: int) -> list[dict[str, Any]]:
+        group = Group(run.path, texts, work.ids, work.trial, "a", reports=(2, 3, 4))
+        found = []
+        while not group.advance(60) and len(found) < until:
+            if (report := group.report()) is not None:
+                found.append({name: each for name, each in report.items() if name != "seconds"})
+        group.save()
+        return found
+
+    first = reported(2)
+    assert [each["epoch"] for each in first] == [2, 3]
+    again = reported(9)
+    assert [each["epoch"] for each in again] == [2, 3, 4]
+    assert again[:2] == first
+    record = records.ended(run, work.ids[0])
+    assert record is not None
+    assert len(record.resumed) == 1
+
+
+def test_a_trial_that_waits_for_other_replicates_is_judged_by_as_well(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=2, pruner={"name": "median", "grace": 2})
+    conducting = conductor(run, config)
+    work = conducting.next("a")
+    assert work is not None
+    make_all(run, work)
+    conducting.ended("a")
+    conducting.study.flush()
+    again = conductor(run, config)
+    again.adopt()
+    assert read_trials(run)[0].state == "INTERRUPTED"
+    assert [record.training_id for record in again.judged()] == work.ids[:1]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -133,3 +134,24 @@ def test_trainings_of_different_versions_are_told_of(tmp_path: Path) -> None:
     records.save(run, replace(record, made_with="torch 1.0, numpy 1.0"))
     (warning,) = (each for each in rank_run(run).ranking.warnings if "versions" in each)
     assert "1 with torch 1.0, numpy 1.0; " in warning
+
+
+def test_the_scratch_folder_of_a_driver_that_was_killed_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run, _ = prepared(tmp_path / "run")
+    with run.scratch() as folder:
+        note = next(run.path.glob(".scratch*")).read_text()
+    assert not folder.exists()
+    assert not list(run.path.glob(".scratch*"))
+    folder.mkdir()
+    elsewhere = tmp_path / "run" / "tracerank-x"
+    elsewhere.mkdir()
+    for named in (note, str(elsewhere), str(tmp_path)):
+        (run.path / ".scratch.txt").write_text(named)
+        run.sweep_out()
+        assert not (run.path / ".scratch.txt").exists()
+    assert not folder.exists()
+    assert elsewhere.exists()
+    assert tmp_path.exists()
