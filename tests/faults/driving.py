@@ -153,6 +153,7 @@ class Scene:
     kept: dict[str, bytes] = field(default_factory=dict)
     """The records that were there when the violence was done."""
     note: str = ""
+    _hung: int = 0
     _since: float | None = None
     _before: set[str] = field(default_factory=set)
     _undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -205,11 +206,14 @@ class Scene:
         if self.commands and self.commands[-1].process.poll() == 0:
             return
         for _ in range(RESUMES):
+            if self._hung > 1:
+                # It would hang for ever, and others wait.
+                break
             command = self.resume(*options)
             if self.end(command, 0, FAILED, UNREACHABLE) == 0:
                 return
             self.fail("other", f"resume ended with {command.process.returncode}: {last(command)}")
-        self.fail("lost", f"not done after {RESUMES} resumes")
+        self.fail("lost", f"not done after {self.resumes} resumes")
 
     def end(self, command: Command, *codes: int, seconds: float = COMMAND_SECONDS) -> int:
         """Wait until a command has ended, and check its exit code and what it said."""
@@ -221,6 +225,7 @@ class Scene:
             time.sleep(0.05)
         if not command.ended:
             self.fail("other", f"{command.name}: hung for {seconds:.0f} s, and was killed")
+            self._hung += 1
             command.send(signal.SIGKILL)
         code = command.process.wait()
         if 0 in codes:

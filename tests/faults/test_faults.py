@@ -23,13 +23,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
 @pytest.mark.parametrize(
     ("kind", "seed"),
     [
-        ("kill-driver", 1),
         ("kill-worker", 2),
         ("kill-raylet", 4),
         ("fill-disk", 3),
         ("resume-twice", 2),
         ("user-segfaults", 4),
-        ("user-hangs", 6),
         ("upgrade", 0),
     ],
 )
