@@ -32,6 +32,6 @@ def _folders() -> Iterator[None]:
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("kind", kinds.KINDS, ids=kinds.NAMES)
 def test_whatever_is_given_is_taken_or_refused_in_words(kind: Kind) -> None:
-    tally = try_kind(kind, max(10, round(EXAMPLES * kind.share / SHARES)), 0, at_once=True)
+    tally = try_kind(kind, max(40, round(EXAMPLES * kind.share / SHARES)), 0, at_once=True)
     assert tally.refused
     assert tally.accepted
