@@ -47,11 +47,11 @@ class StudyReader:
                         study_name=self._place.study, storage=self._storage
                     )
                 frozen = self._study.get_trials(deepcopy=False)
+                return [self._ended.get(trial.number) or self._read(trial) for trial in frozen]
         except Exception:
             # What was read in part can't be gone on from.
             self.close()
             raise
-        return [self._ended.get(trial.number) or self._read(trial) for trial in frozen]
 
     def _read(self, frozen: optuna.trial.FrozenTrial) -> StudyTrial:
         trial = study_trial(frozen)

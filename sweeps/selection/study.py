@@ -253,7 +253,7 @@ def read_study(
         study = optuna.load_study(study_name=place.study, storage=storage)
         trials = study.get_trials(deepcopy=False)
         made_with = dict(study.user_attrs.get(CONFIGURATION, {}))
-    return [study_trial(trial) for trial in trials], made_with
+        return [study_trial(trial) for trial in trials], made_with
 
 
 def studies_in_database(
@@ -278,7 +278,11 @@ def _utc(moment: datetime | None) -> datetime | None:
 
 
 def study_trial(trial: optuna.trial.FrozenTrial) -> StudyTrial:
-    """What Optuna has of a trial, as a `StudyTrial`."""
+    """What Optuna has of a trial, as a `StudyTrial`. Raises TypeError for values of a damaged
+    storage, into which Optuna doesn't look.
+    """
+    if not all(isinstance(value, int | float) for value in trial.values or ()):
+        raise TypeError(f"trial {trial.number} has a value that is no number")
     return StudyTrial(
         number=trial.number,
         state=_STATES[trial.state],

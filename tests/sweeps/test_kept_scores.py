@@ -280,3 +280,18 @@ def test_a_span_has_scores_of_its_own(run: RunDirectory) -> None:
     assert half.row()["stability"] == trace.window(0, 12).stability("steadiness")
     # For drawing, and so always of all steps.
     assert np.array_equal(whole.curve, half.curve, equal_nan=True)
+
+
+def test_a_study_with_values_that_are_no_numbers_is_named(run: RunDirectory) -> None:
+    # As an earlier version wrote it: without checksums.
+    lines = []
+    for line in run.journal.read_text().splitlines():
+        told = json.loads(line)
+        for key in ("chain", "sha256", "checksum"):
+            told.pop(key, None)
+        if told.get("values"):
+            told["values"] = ["0x10" for _ in told["values"]]
+        lines.append(json.dumps(told))
+    run.journal.write_text("\n".join(lines) + "\n")
+    with pytest.raises(RunDirectoryError, match=r"study\.journal: .* a value that is no number"):
+        rank_run(run)

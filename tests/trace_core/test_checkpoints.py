@@ -763,3 +763,19 @@ def test_small_tensors_take_kilobytes(tmp_path: Path) -> None:
     state = {f"layers.{i}.weight": torch.randn(20) for i in range(2000)}
     as_files(tmp_path, [state] * 4)
     assert peak(tmp_path) * 1024 / (2000 * 4) < 9
+
+
+def test_a_message_is_short_whatever_the_file_says(tmp_path):
+    for step in range(2):
+        torch.save({"a": torch.ones(3)}, tmp_path / f"step-{step}.pt")
+    path = tmp_path / "step-1.pt"
+    # A call of a long name, as a pickle says it.
+    pickled = b"\x80\x02c" + b"a" * 20_000 + b"\nb\n."
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, pickled if name.endswith("data.pkl") else data)
+    with pytest.raises(CheckpointError, match=r"step-1\.pt: ") as caught:
+        trace_checkpoints([tmp_path])
+    assert len(str(caught.value)) < 3000

@@ -35,6 +35,8 @@ _NESTED = ("state_dict", "model_state_dict", "model", "module", "params")
 """Keys behind which trainers keep the parameters beside other things."""
 _STATES = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked|inv_freq)$")
 """Buffers that are saved with the parameters and aren't learned."""
+_LONGEST = 2000
+"""Characters of a message: an error of PyTorch's may hold what it has read."""
 _MADV_DONTNEED = 4
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -42,8 +44,11 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 class CheckpointError(TraceError):
     """A file or folder that is no readable checkpoint, or checkpoints that don't belong together.
 
-    The message names the file.
+    The message names the file, and is cut where what others say in it has no end.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= _LONGEST else f"{message[:_LONGEST]}…")
 
 
 class Checkpoint:
