@@ -85,12 +85,17 @@ class Group:
         """Train for about ``seconds``; True once all have ended and their records are stored."""
         deadline = time.monotonic() + seconds
         while not self.ended:
-            leave_if_forked(self._process)
             left = max(0.0, deadline - time.monotonic())
-            with self._witness.at_most(self._patience()):
-                self.ended = (
-                    self._advance_together(left) if self._apart is None else self._advance_one(left)
-                )
+            try:
+                with self._witness.at_most(self._patience()):
+                    self.ended = (
+                        self._advance_together(left)
+                        if self._apart is None
+                        else self._advance_one(left)
+                    )
+            finally:
+                # Whatever a forked process comes back with, it goes no further.
+                leave_if_forked(self._process)
             if self._reports or time.monotonic() >= deadline:
                 break
         self._tell()
@@ -177,6 +182,7 @@ class Group:
         return StackedRun(trainings, checkpoint)
 
     def _part(self, reason: str) -> None:
+        leave_if_forked(self._process)
         self._apart = reason
         self._together = None
         self._checkpoint.unlink(missing_ok=True)
@@ -184,6 +190,7 @@ class Group:
     # ---- one by one
 
     def _advance_one(self, seconds: float) -> bool:
+        leave_if_forked(self._process)
         if self._worker is None:
             ended = {name: records.ended(self._run, name) for name in self._trainings}
             failed = any(each is not None and each.state != "COMPLETE" for each in ended.values())

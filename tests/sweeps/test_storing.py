@@ -10,12 +10,14 @@ import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from inprocess import conductor, make_all, prepared, work_off
 
 from sweeps import records
 from sweeps.api import drive_directory
+from sweeps.course import Course
 from sweeps.group import Group
 from sweeps.results import rank_run
 from sweeps.storing import StorageError, storing
@@ -63,22 +65,46 @@ def test_only_the_sweeps_own_files_are_meant() -> None:
         open("file").close()
 
 
-def test_a_process_that_was_forked_writes_nothing(tmp_path: Path) -> None:
-    run, config = prepared(tmp_path / "run", trials=1, replicates=1)
+@pytest.mark.parametrize("replicates", [1, 3])
+@pytest.mark.parametrize("moment", ["before", "meanwhile", "raising"])
+def test_a_process_that_was_forked_writes_nothing_and_comes_back_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replicates: int, moment: str
+) -> None:
+    run, config = prepared(tmp_path / "run", trials=1, replicates=replicates)
     conducting = conductor(run, config)
     work = conducting.next("a")
     assert work is not None
     texts = [training.to_json() for training in work.trainings]
     group = Group(run.path, texts, work.ids, work.trial, "a")
-    other = os.fork()
-    if other == 0:
-        group.advance(1e9)
+    others: list[int] = []
+    rate = Course.learning_rate
+
+    def fork(*given: Any) -> float:
+        if not others:
+            others.append(os.fork())
+            if moment == "raising" and not others[0]:
+                raise SystemExit
+        return rate(*given)
+
+    if moment == "before":
+        others.append(os.fork())
+    else:
+        # As a user's code would, in the middle of a step.
+        monkeypatch.setattr(Course, "learning_rate", fork)
+    try:
+        ended = group.advance(0.0)
+    except BaseException:
+        if not others[0]:
+            os._exit(6)
+        raise
+    if not others[0]:
         # It may not come so far.
         os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) == 0
-    assert records.ended(run, work.ids[0]) is None
+    assert os.waitstatus_to_exitcode(os.waitpid(others[0], 0)[1]) == 0
+    assert not ended
+    assert not list((run.path / "traces").glob("*"))
     assert group.advance(1e9)
-    assert records.ended(run, work.ids[0]) is not None
+    assert all(records.ended(run, name) for name in work.ids)
 
 
 def test_a_checkpoint_of_which_a_bit_changed_is_not_gone_on_from(tmp_path: Path) -> None:
