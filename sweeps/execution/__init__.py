@@ -61,7 +61,7 @@ def execute(
             connected(address, workers, needs) as conductor.workers,
             # Ray's start has put a handler in C++ in the place of ours.
             stoppable(conductor),
-            present(address) as presence,
+            present(address, run) as presence,
         ):
             # Ray gets its processes ready while Tune is imported.
             from sweeps.execution.run import train_all

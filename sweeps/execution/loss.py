@@ -13,12 +13,16 @@ import os
 import signal
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
+
+from sweeps.exit_codes import UNREACHABLE
+from sweeps.run_directory import resume_command
 
 LOOK_SECONDS = 1.0
 """Between two looks."""
@@ -28,6 +32,9 @@ LOOKS = 3
 
 STUCK_SECONDS = 5.0
 """How long a call to Ray may still wait for what is gone before it is interrupted."""
+
+INTERRUPTS = 3
+"""How many it is given. Some calls look at none; Ray's C++ ends the process after a minute then."""
 
 
 class RayLostError(ConnectionError):
@@ -40,10 +47,12 @@ class RayLost(BaseException):
 
 class Presence:
     """Looks after the Ray that this process is connected to: ``gone`` says what of it is gone, and
-    ``own`` whether this process has started it.
+    ``own`` whether this process has started it. ``stuck`` is called, in another thread, where a
+    call to a Ray that is gone doesn't come back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stuck: Callable[[str], None]) -> None:
+        self._stuck = stuck
         node = ray._private.worker.global_worker.node
         raylet = _process(node, "raylet") or _listening(node.raylet_socket_name)
         gcs = _process(node, "gcs_server") or _reachable(node.gcs_address)
@@ -66,10 +75,13 @@ class Presence:
         self._over.set()
         self._thread.join()
         if self.gone:
-            for process, started in self._workers.items():
-                if _started(process) == started:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(process, signal.SIGKILL)
+            self._end_workers()
+
+    def _end_workers(self) -> None:
+        for process, started in self._workers.items():
+            if _started(process) == started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
 
     def _look_after(self) -> None:
         missed = dict.fromkeys(self._looks, 0)
@@ -89,23 +101,44 @@ class Presence:
         """Get the main thread out of a call to Ray that waits: the first interrupt may be Tune's,
         whose handler then leaves the next to Python's.
         """
-        while not self._over.wait(STUCK_SECONDS):
+        for _ in range(INTERRUPTS):
+            if self._over.wait(STUCK_SECONDS):
+                return
             _thread.interrupt_main()
+        if not self._over.wait(STUCK_SECONDS):
+            self._end_workers()
+            if self.own:
+                ray._private.worker.global_worker.node.kill_all_processes(
+                    check_alive=False, allow_graceful=False
+                )
+            self._stuck(self.gone)
 
 
 @contextlib.contextmanager
-def present(address: str | None) -> Iterator[Presence]:
-    """Looks after the Ray that this process is connected to, at ``address`` or its own.
+def present(address: str | None, run: Path) -> Iterator[Presence]:
+    """Looks after the Ray that this process is connected to, at ``address`` or its own, for the
+    sweep in the run directory ``run``.
 
-    Raises RayLostError in place of what its loss led to.
+    Raises RayLostError in place of what its loss led to. Where a call to Ray waits for it all the
+    same, ends the process with what to do.
     """
-    presence = Presence()
+    where = address or "this machine"
+
+    def leave(gone: str) -> None:
+        print(
+            f"tracerank: Ray at {where} is gone: {gone} has ended; what was finished is stored; "
+            f"go on with: {resume_command(run)}",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(UNREACHABLE)
+
+    presence = Presence(leave)
     try:
         yield presence
     except (RayLost, KeyboardInterrupt, Exception) as error:
         if not presence.gone:
             raise
-        where = address or "this machine"
         raise RayLostError(f"Ray at {where} is gone: {presence.gone} has ended") from error
     finally:
         presence.close()

@@ -11,11 +11,13 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.air._internal import usage
+from ray.tune import registry
 from ray.tune.execution import class_cache
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.execution.tune_controller import TuneController
@@ -279,6 +281,9 @@ def train_all(
         # wandb to tell them from ours: a second, where they are installed.
         replaced(usage, "tag_callbacks", lambda callbacks: False),
         replaced(TuneController, "_update_trial_queue", _ask_once),
+        # Tune asks the GCS for it, for each trial three times; where that is gone, it waits.
+        replaced(registry, "_has_trainable", lambda name: True),
+        replaced(registry._global_registry, "get", cache(registry._global_registry.get)),
         # The credentials of the driver's storage among them: its actors would have them, on every
         # node, and Ray tells whoever may look at an actor what it was given.
         replaced(class_cache, "ENV_VARS_TO_PROPAGATE", frozenset()),
