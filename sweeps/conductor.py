@@ -304,9 +304,7 @@ class Conductor:
         if lacking is None:
             self._settle(work)
             return
-        path = self.run.last_words(runner)
-        left = last_words.read(path, self.config.limits.each_time)
-        path.unlink(missing_ok=True)
+        left = last_words.take(self.run.last_words(runner), self.config.limits.each_time)
         again = None
         if left is None or not left.reason:
             again = self._again(work, begun=begun, lost=lost)

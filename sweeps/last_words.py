@@ -1,9 +1,10 @@
 """What a worker's process leaves when it dies in the middle of a training.
 
 While a training is made, a file has the end of what it prints. Where a signal such as SIGSEGV ends
-the process, Python's faulthandler adds which one, and where in the code that was; and so it does
-when a training takes longer than it may, and ends the process, even where the code never lets go of
-the interpreter's lock. The file is removed when the training ends; the driver reads one that stays.
+the process, Python's faulthandler writes to another which one, and where in the code that was; and
+so it does when a training takes longer than it may, and ends the process, even where the code never
+lets go of the interpreter's lock. The files are removed when the training ends; the driver reads
+those that stay.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ MOST_CALLS = 30
 LOG_CHARACTERS = 10_000
 """Of what a training prints, in its record."""
 
+_DEATH = ".death"
 _MARK = "tracerank: "
 _TOLD = re.compile(rf"^(?:{_MARK}(.*)|Fatal Python error: (.*)|Timeout \(.*)$", re.M)
 _STACKS = re.compile(r"\n(?=\S[^\n]*\(most recent)")
@@ -55,30 +57,34 @@ class LastWords:
     tail: str
 
 
-def read(path: Path, each_time: float | None = None) -> LastWords | None:
-    """What a process that died has left; None if there is nothing.
+def take(path: Path, each_time: float | None = None) -> LastWords | None:
+    """What a process that died has left at ``path``, which is removed; None if there is nothing.
 
     ``each_time`` is how long a training could take.
     """
+    death = path.with_suffix(_DEATH)
     try:
-        text = path.read_bytes().decode(errors="replace").strip()
+        said = path.read_bytes().decode(errors="replace").strip()
+        text = death.read_bytes().decode(errors="replace").strip()
     except OSError:
         return None
-    every = list(_TOLD.finditer(text))
-    if not every:
-        return LastWords("", text)
-    last = every[-1]
-    said, stacks = text[: last.start()], _STACKS.split(text[last.end() :])
+    for each in (path, death):
+        with contextlib.suppress(OSError):
+            each.unlink()
+    last = next(reversed(list(_TOLD.finditer(text))), None)
+    if last is None:
+        return LastWords("", said)
+    stacks: list[str] = []
     told, fatal = last.groups()
     if told:
-        reason, stacks = told, []
-    elif fatal:
-        reason = f"the worker process died of {_SIGNALS.get(fatal, fatal)}"
+        reason = told
     else:
-        reason = took_too_long(each_time)
-    # The main thread's comes last, its innermost call first.
-    stack = stacks[-1].partition("\n\n")[0].strip().splitlines()[:MOST_CALLS] if stacks else []
-    return LastWords(reason, "\n".join([*said.strip().splitlines(), *stack]))
+        # The main thread's comes last, its innermost call first.
+        stack = _STACKS.split(text[last.end() :])[-1].partition("\n\n")[0]
+        stacks = stack.strip().splitlines()[:MOST_CALLS]
+        named = f"the worker process died of {_SIGNALS.get(fatal, fatal)}"
+        reason = named if fatal else took_too_long(each_time)
+    return LastWords(reason, "\n".join([*said.splitlines(), *stacks]))
 
 
 def took_too_long(each_time: float | None) -> str:
@@ -115,6 +121,7 @@ class Witness:
         self._written = 0
         self._path = Path()
         self._file: int | None = None
+        self._death: int | None = None
         if memory is not None:
             threading.Thread(target=self._look_after, daemon=True, name="memory-limit").start()
 
@@ -126,23 +133,29 @@ class Witness:
         with contextlib.suppress(OSError):
             make_folder(path.parent)
             flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_TRUNC
-            self._file = os.open(path, flags, 0o644)
-            faulthandler.enable(self._file, all_threads=False)
+            # What a training prints may hold what isn't for others.
+            self._file = os.open(path, flags, 0o600)
+            self._death = os.open(path.with_suffix(_DEATH), flags, 0o600)
+            faulthandler.enable(self._death, all_threads=False)
         self._before = _own_memory()
 
     def end(self) -> None:
         """The training has ended, and with it what could be told of it."""
         self._before = None
-        if self._file is None:
+        if self._file is None and self._death is None:
             return
         with contextlib.suppress(AttributeError, OSError, ValueError):
             # The process may have no stderr.
             faulthandler.enable(sys.__stderr__)  # type: ignore[arg-type]
-        with contextlib.suppress(OSError):
-            os.close(self._file)
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
-        self._file = None
+        for file, path in (
+            (self._file, self._path),
+            (self._death, self._path.with_suffix(_DEATH)),
+        ):
+            with contextlib.suppress(OSError):
+                if file is not None:
+                    os.close(file)
+                path.unlink(missing_ok=True)
+        self._file = self._death = None
 
     @contextlib.contextmanager
     def at_most(self, seconds: float | None) -> Iterator[None]:
@@ -150,7 +163,7 @@ class Witness:
         if seconds is None:
             yield
             return
-        to = self._file if self._file is not None else sys.__stderr__
+        to = self._death if self._death is not None else sys.__stderr__
         faulthandler.dump_traceback_later(seconds, exit=True, file=to)  # type: ignore[arg-type]
         try:
             yield
@@ -174,11 +187,12 @@ class Witness:
             before = self._before
             taken = 0 if before is None else _own_memory() - before
             if taken > self._memory:
-                self.keep(
-                    f"\n{_MARK}held {shown_bytes(taken)} of memory, more than limits.each_memory "
-                    f"({shown_bytes(self._memory)})\n",
-                    "",
+                text = (
+                    f"{_MARK}held {shown_bytes(taken)} of memory, more than limits.each_memory "
+                    f"({shown_bytes(self._memory)})\n"
                 )
+                with contextlib.suppress(OSError):
+                    os.write(2 if self._death is None else self._death, text.encode())
                 os._exit(1)
 
 

@@ -22,5 +22,10 @@ def storing() -> Iterator[None]:
 
 def words(error: OSError) -> str:
     """Where it happened, as far as the error tells, and what."""
+    # Ray hands on what was raised elsewhere with its traceback for a text, and it as the cause.
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, OSError):
+        return words(cause)
     where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-    return ": ".join(filter(None, (where, error.strerror or str(error))))
+    lines = (error.strerror or str(error)).strip().splitlines()
+    return ": ".join(filter(None, (where, *lines[-1:])))

@@ -7,6 +7,7 @@ no thread can ask for it without changing it for all of them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -23,8 +24,9 @@ def write_atomically(path: Path, data: bytes | memoryview, *, durably: bool = Tr
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
+        descriptor = os.open(temporary, flags, FILE_MODE)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
@@ -32,8 +34,9 @@ def write_atomically(path: Path, data: bytes | memoryview, *, durably: bool = Tr
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
             # The system tells it of a name alone, not of an open file.
             error.filename = str(path)
         raise

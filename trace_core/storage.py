@@ -56,8 +56,8 @@ DAMAGE = (
 )
 _PREFIX = 10
 """Bytes of an npy file before the text that describes its array: eight, and the text's length."""
-_SMALL, _BEST_PACKED = 1 << 28, 200
-"""Bytes that any trace may unpack to, and of larger ones how many times those of the file."""
+_SMALL, _EACH = 1 << 28, 1000
+"""Bytes that any trace may unpack to, and of larger ones how many for each tensor at each step."""
 _HISTOGRAM = ("observations", "filled", "bins", "counts", "sums")
 
 
@@ -210,12 +210,14 @@ def read(kind: type[Trace], file: IO[bytes], path: str | PathLike[str]) -> Trace
     file.seek(0)
     try:
         with zipfile.ZipFile(file) as archive:
-            _require_bounded(archive)
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             if _HEADER not in members:
                 raise TraceError(f"{path} is not a trace: it is an archive without {_HEADER!r}")
+            _require_bounded(archive, _SMALL, members[_HEADER])
             header = json.loads(str(_array(archive.read(members.pop(_HEADER)))))
             _require_readable(header, path)
+            steps, tensors = _shape(archive, members["steps"])[0], len(header["tensors"])
+            _require_bounded(archive, max(_SMALL, _EACH * steps * tensors))
             arrays = {name: _unpack(_array(archive.read(each))) for name, each in members.items()}
             return from_arrays(kind, header, arrays)
     except TraceError:
@@ -226,14 +228,21 @@ def read(kind: type[Trace], file: IO[bytes], path: str | PathLike[str]) -> Trace
         ) from error
 
 
-def _require_bounded(archive: zipfile.ZipFile) -> None:
-    """Raise ValueError for an archive that a small file makes huge: no trace packs so well, and
-    what is read is held.
+def _require_bounded(archive: zipfile.ZipFile, most: int, *names: str) -> None:
+    """Raise ValueError if the members of those names, or all, unpack to more than ``most`` bytes:
+    a small file may unpack to anything, and what is read is held.
     """
-    packed = sum(each.compress_size for each in archive.infolist())
-    whole = sum(each.file_size for each in archive.infolist())
-    if whole > max(_SMALL, _BEST_PACKED * packed):
-        raise ValueError(f"{packed:,} bytes that unpack to {whole:,}")
+    whole = sum(each.file_size for each in map(archive.getinfo, names or archive.namelist()))
+    if whole > most:
+        raise ValueError(f"it unpacks to {whole:,} bytes, where {most:,} are the most")
+
+
+def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """The shape of an array, of which no more is unpacked."""
+    with archive.open(name) as member:
+        head = member.read(_PREFIX)
+        head += member.read(int.from_bytes(head[-2:], "little"))
+    return _described(head)[1]
 
 
 def _array(member: bytes) -> Array:

@@ -93,4 +93,7 @@ def execute(
             ended = conductor.progress.trained
             if shared or lost == LOSSES:
                 raise
+            if conductor.halted:
+                # What stops us has taken Ray as well.
+                return
             conductor.lost_all(f"{error}: starting it anew")

@@ -143,7 +143,8 @@ class BatchedJournal(BaseJournalBackend):
             try:
                 _write(file.fileno(), data, self._read.offset)
             except OSError as error:
-                error.filename = str(self._path)
+                if error.errno is not None:
+                    error.filename = str(self._path)
                 with contextlib.suppress(OSError):
                     os.ftruncate(file.fileno(), self._read.offset)
                 raise

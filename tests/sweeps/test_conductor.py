@@ -357,7 +357,7 @@ def test_a_worker_that_told_of_its_death_isnt_given_another_chance(tmp_path: Pat
     run, config = prepared(tmp_path / "run", trials=2, limits={"each_time": "20s"})
     conducting = conductor(run, config)
     words = {
-        "a": ("hello\nFatal Python error: Segmentation fault\n\nThread 0x1 (most recent call "
+        "a": ("Fatal Python error: Segmentation fault\n\nThread 0x1 (most recent call "
               "first):\n  File 'x', line 1 in waiting\n\nCurrent thread 0x2 (most recent call "
               "first):\n  File 'x', line 7 in forward\n\nExtension modules: numpy (total: 1)\n"),
         "b": "Timeout (0:00:25)!\nThread 0x2 (most recent call first):\n  File 'x', line 9 in go\n",
@@ -366,7 +366,8 @@ def test_a_worker_that_told_of_its_death_isnt_given_another_chance(tmp_path: Pat
         work = conducting.next(runner)
         assert work is not None
         run.last_words(runner).parent.mkdir(exist_ok=True)
-        run.last_words(runner).write_text(text)
+        run.last_words(runner).write_text("hello" if runner == "a" else "")
+        run.last_words(runner).with_suffix(".death").write_text(text)
         conducting.died(runner, "The actor is temporarily unavailable")
         assert not run.last_words(runner).exists()
         words[runner] = work.ids[0]
@@ -389,6 +390,7 @@ def test_a_worker_that_dies_without_a_word_is_told_of_with_what_it_printed(tmp_p
         assert work is not None
         run.last_words(runner).parent.mkdir(exist_ok=True)
         run.last_words(runner).write_text("step 7\n")
+        run.last_words(runner).with_suffix(".death").write_text("")
         conducting.died(runner, "Ray's word for it")
     record = records.load(run, work.ids[0])
     assert record is not None
