@@ -53,7 +53,6 @@ test: setup models browser database namespaces page-tools  ## run every test
 test-fast: setup  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
-# The campaigns of damage and of fuzzing are further lines of this one, with counts of their own.
 faults: setup database  ## break RUNS sweeps and resume them (docs/faults.md), damage CASES files, make up EXAMPLES inputs
 	$(BIN)/python tests/faults/campaign.py --runs $(RUNS) --seed $(SEED) --jobs $(JOBS) --out docs/faults.md
 	$(BIN)/python tests/damage/campaign.py --cases $(CASES) --seed $(SEED)

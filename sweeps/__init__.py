@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sweeps.config_messages import ConfigError
     from sweeps.handle import Sweep
     from sweeps.run_directory import RunDirectoryError
+    from sweeps.storing import UnwrittenError
 
 _HOMES = {
     "ConfigError": "config_messages",
@@ -22,6 +23,7 @@ _HOMES = {
     "Sweep": "handle",
     "SweepConfig": "config",
     "SweepInterrupted": "api",
+    "UnwrittenError": "storing",
     "load": "api",
     "resume": "api",
     "run": "api",
@@ -33,6 +35,7 @@ __all__ = [
     "Sweep",
     "SweepConfig",
     "SweepInterrupted",
+    "UnwrittenError",
     "load",
     "resume",
     "run",

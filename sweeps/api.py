@@ -18,7 +18,7 @@ from sweeps.config_sections import MOST
 from sweeps.handle import Sweep
 from sweeps.run_config import load_run_config
 from sweeps.run_directory import RunDirectory, resume_command
-from sweeps.storing import StorageError, words
+from sweeps.storing import UnwrittenError, words
 from trace_core.durable import write_atomically
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def run(
         RunDirectoryError: nothing can be made there.
         ConnectionError: no Ray cluster answers at ``ray_address``, or no node of it has room for a
             training, or the connection to it, or to the study's database, was lost.
-        StorageError: a file of the sweep could not be written, as on a full disk.
+        UnwrittenError: a file of the sweep could not be written, as on a full disk.
         SweepInterrupted: a KeyboardInterrupt, raised once what was finished is stored.
     """
     settings, import_path = resolve(config, trials=trials, seed=seed)
@@ -269,9 +269,9 @@ def _broken(directory: RunDirectory) -> Iterator[None]:
         yield
     except ConnectionError as error:
         raise ConnectionError(f"{error}; {stored}; {go_on}") from error
-    except (StorageError, OSError) as error:
+    except (UnwrittenError, OSError) as error:
         what = words(error) if isinstance(error, OSError) else str(error)
-        raise StorageError(f"{what}; {stored}; once that is mended, {go_on}") from error
+        raise UnwrittenError(f"{what}; {stored}; once that is mended, {go_on}") from error
 
 
 @contextlib.contextmanager

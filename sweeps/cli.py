@@ -93,7 +93,7 @@ class _Group(click.Group):
         from sweeps.jobs.errors import JobError
         from sweeps.review.errors import ReviewError
         from sweeps.run_directory import RunDirectoryError
-        from sweeps.storing import StorageError
+        from sweeps.storing import UnwrittenError
         from trace_core import TraceError
 
         told = (ConfigError, DecisionError, JobError, ReviewError, RunDirectoryError, SpaceError)
@@ -101,7 +101,7 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except (*told, TraceError, FileExistsError) as error:
             stop(str(error), USAGE)
-        except StorageError as error:
+        except UnwrittenError as error:
             stop(str(error), FAILED)
         except FileNotFoundError as error:
             stop(str(error), NOT_FOUND)

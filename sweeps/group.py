@@ -16,7 +16,7 @@ from sweeps.last_words import Tail, Witness, took_too_long
 from sweeps.live import Teller
 from sweeps.run_directory import RunDirectory
 from sweeps.stacking import ApartError, require_stackable
-from sweeps.storing import StorageError
+from sweeps.storing import UnwrittenError
 from sweeps.together import StackedRun
 from sweeps.worker import Worker, leave_if_forked, words
 
@@ -48,7 +48,7 @@ class Group:
     tells of one that is by itself, after the epochs in ``reports``. ``tidy`` makes the process for
     the next one what it was before the last, or says why it can't: then the rest is left to others.
     None may take longer than ``each_time`` seconds, of which all as one take their shares.
-    ``witness`` sees to it, and to what is left if the process dies. Raises StorageError where
+    ``witness`` sees to it, and to what is left if the process dies. Raises UnwrittenError where
     something of the sweep can't be written.
     """
 
@@ -148,7 +148,7 @@ class Group:
                         return False
                     self._together.fail(took_too_long(limit))
                 members = self._together.members()
-            except StorageError:
+            except UnwrittenError:
                 raise
             except ApartError as error:
                 self._part(str(error))

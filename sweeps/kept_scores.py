@@ -23,8 +23,13 @@ import pandas as pd
 import trace_core
 from sweeps import scoring
 from sweeps.config_sections import RankingSettings
-from sweeps.records import TrainingRecord
-from sweeps.run_directory import RunDirectory, RunDirectoryError, resume_command
+from sweeps.records import TrainingRecord, has_hash
+from sweeps.run_directory import (
+    RunDirectory,
+    RunDirectoryError,
+    doctor_command,
+    resume_command,
+)
 from trace_core import Trace, TraceError
 from trace_core.durable import write_atomically
 from trace_core.statistics import Array
@@ -78,15 +83,14 @@ class KeptScores:
     def of(self, training_id: str, steps: int | None = None, sha256: str = "") -> Scores:
         """The scores of a training's trace over its first ``steps`` optimiser steps (default: all).
 
-        Raises RunDirectoryError if the trace is missing, TraceError if it is damaged, isn't the
-        file with the hash that its record has, or the configured stability has no value.
+        Raises RunDirectoryError if the trace is missing, damaged, or isn't the file with the hash
+        that its record has; TraceError if the configured stability has no value.
         """
         path = self._run.trace(training_id)
         made_from = (*_state(path, self._run), _WHOLE if steps is None else steps)
         kept = self._kept.get(training_id)
         if kept is None or kept.made_from != made_from:
-            trace = Trace.load(path)
-            _require_hash(path, sha256)
+            trace = self._loaded(path, sha256)
             span = trace if steps is None else trace.window(0, steps)
             values = scoring.of_trace(span, self._kinds)
             kept = Scores(
@@ -97,6 +101,20 @@ class KeptScores:
             self._kept[training_id] = kept
             self._added = True
         return kept
+
+    def _loaded(self, path: Path, sha256: str) -> Trace:
+        try:
+            trace = Trace.load(path)
+            if not has_hash(path, sha256):
+                raise TraceError(
+                    f"{path}: is not the trace that its record was made with, or is damaged"
+                )
+        except TraceError as error:
+            # Not TraceError, which says that a sound one has no such score.
+            raise RunDirectoryError(
+                f"{error}; see what can be had with: {doctor_command(self._run.path)}"
+            ) from None
+        return trace
 
     def curve(self, training_id: str) -> Array:
         """The `scoring.curve` of a training whose scores were asked for."""
@@ -121,7 +139,7 @@ def replicate_table(
 
     ``examples`` limits every training to the steps in which it saw that many, so that trainings of
     unequal budget are compared over an equal span. Raises RunDirectoryError for a record or trace
-    that is missing, TraceError for a trace that is damaged.
+    that is missing or a trace that is damaged, TraceError for one without a configured score.
     """
     rows = []
     for training_id in (one for ids in models.values() for one in ids):
@@ -146,16 +164,6 @@ def _state(path: Path, run: RunDirectory) -> tuple[int, int, int]:
     except FileNotFoundError:
         raise _missing(path, run) from None
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _require_hash(path: Path, sha256: str) -> None:
-    """Raise TraceError for another file than the one with this hash, if there is one."""
-    if not sha256:
-        return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise TraceError(f"{path}: is not the trace that its record was made with, or is damaged")
 
 
 def _missing(path: Path, run: RunDirectory) -> RunDirectoryError:

@@ -7,7 +7,9 @@ yet.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from sweeps.redaction import without_secrets
@@ -104,11 +106,22 @@ def save(run: RunDirectory, record: TrainingRecord, trace: Trace | None = None) 
 
 
 def ended(run: RunDirectory, training_id: str) -> TrainingRecord | None:
-    """The record of a training that has ended, and whose trace is there if it has one."""
+    """The record of a training that has ended, and whose trace is there, undamaged, if it has one:
+    otherwise it is made again.
+    """
     record = load(run, training_id)
-    if record is None or (record.state == "COMPLETE" and not run.trace(training_id).exists()):
-        return None
-    return record
+    if record is None or record.state != "COMPLETE":
+        return record
+    path = run.trace(training_id)
+    return record if path.exists() and has_hash(path, record.trace_sha256) else None
+
+
+def has_hash(path: Path, sha256: str) -> bool:
+    """Whether a file has this SHA-256, if one is known."""
+    if not sha256:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def _sound(record: TrainingRecord) -> TrainingRecord:

@@ -36,7 +36,7 @@ from sweeps.run_directory import (
 )
 from sweeps.selection import StudyTrial, read_trials, setting_importances
 from sweeps.validity import Assessment, assess_ranking
-from trace_core import Trace, TraceError
+from trace_core import Trace
 from trace_core.durable import write_atomically
 from trace_core.statistics import Array
 
@@ -106,11 +106,7 @@ def rank_run(
     )
     ended = {one: records.load(run, one) for ids in trainings.values() for one in ids}
     scores = KeptScores(run, config.ranking) if scores is None else scores
-    try:
-        replicates = replicate_table(run, scores, trainings, ended, _common_span(ended))
-    except TraceError as error:
-        hint = f"see what can be had with: {doctor_command(run.path)}"
-        raise TraceError(f"{error}; {hint}") from None
+    replicates = replicate_table(run, scores, trainings, ended, _common_span(ended))
     ranking = rank(
         models,
         replicates,

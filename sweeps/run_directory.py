@@ -42,7 +42,8 @@ METRIC = "metric"
 
 
 _SCRATCH = "tracerank-"
-_SCRATCH_NOTE = ".scratch.txt"
+SCRATCH_NOTE = ".scratch.txt"
+"""The file that says where a driver's temporary folder is."""
 
 
 class RunDirectoryError(ValueError):
@@ -261,9 +262,10 @@ class RunDirectory:
         `sweep_out`.
         """
         with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder:
-            note = self.path / _SCRATCH_NOTE
+            note = self.path / SCRATCH_NOTE
             with contextlib.suppress(OSError):
-                write_atomically(note, folder.encode(), durably=False)
+                told = f"{folder}\n{self.path.resolve()}"
+                write_atomically(note, told.encode(), durably=False)
             try:
                 yield Path(folder)
             finally:
@@ -272,9 +274,11 @@ class RunDirectory:
 
     def _drop_scratch(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            folder = Path((self.path / _SCRATCH_NOTE).read_text())
-            # Nothing else, whoever wrote the note.
+            named, _, of = (self.path / SCRATCH_NOTE).read_text().partition("\n")
+            folder = Path(named)
+            # Nothing else, whoever wrote the note: a copy of a run directory has that of another.
             ours = folder.parent == Path(tempfile.gettempdir()) and folder.name.startswith(_SCRATCH)
+            ours = ours and of == str(self.path.resolve())
             if ours and folder.stat().st_uid == os.getuid() and not folder.is_symlink():
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -7,17 +7,17 @@ import os
 from collections.abc import Iterator
 
 
-class StorageError(Exception):
+class UnwrittenError(Exception):
     """A file of the sweep can't be written: the sweep can't go on here before that is mended."""
 
 
 @contextlib.contextmanager
 def storing() -> Iterator[None]:
-    """Around what writes the sweep's own files: StorageError in place of OSError."""
+    """Around what writes the sweep's own files: UnwrittenError in place of OSError."""
     try:
         yield
     except OSError as error:
-        raise StorageError(words(error)) from error
+        raise UnwrittenError(words(error)) from error
 
 
 def words(error: OSError) -> str:

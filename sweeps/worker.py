@@ -23,7 +23,7 @@ from sweeps.course import CheckpointError, TrainingError
 from sweeps.last_words import Tail, took_too_long
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory
-from sweeps.storing import StorageError, storing
+from sweeps.storing import UnwrittenError, storing
 from sweeps.together import Member
 from sweeps.training import TrainingRun
 from trace_core import TraceError
@@ -40,7 +40,7 @@ class Worker:
 
     ``reports`` are epochs after which `report` tells of it, ``apart`` why it isn't trained together
     with others, if it was to be, ``each_time`` how many seconds it may take, ``keep`` is given what
-    it prints (see `Tail`). Raises StorageError where something of it can't be written.
+    it prints (see `Tail`). Raises UnwrittenError where something of it can't be written.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Worker:
                 record, trace = self._finished(ended), ended.trace()
             except (TrainingError, TraceError) as error:
                 record = self._failed(str(error))
-            except StorageError:
+            except UnwrittenError:
                 raise
             # A user's model or task may raise anything, SystemExit and KeyboardInterrupt too: its
             # trial fails, and the sweep goes on. (Ctrl-C doesn't reach Ray's workers.)

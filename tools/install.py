@@ -45,7 +45,7 @@ class LackingError(InstallError):
 
 def main(arguments: Sequence[str]) -> None:
     """Install what the arguments name. Raises InstallError."""
-    parser = argparse.ArgumentParser(prog="install.py")
+    parser = argparse.ArgumentParser(allow_abbrev=False, prog="install.py")
     parser.add_argument("--extra", default="dev")
     parser.add_argument("--requirements", type=Path)
     parser.add_argument("--no-hashes", action="store_true")

@@ -8,7 +8,7 @@ import re
 from sweeps.doctor.derived import FILES
 from sweeps.doctor.patient import ASIDE, Patient
 from sweeps.doctor.trainings import CHECKPOINT, files_in, is_ours, putting_aside
-from sweeps.run_directory import DAMAGE
+from sweeps.run_directory import DAMAGE, SCRATCH_NOTE
 
 _KNOWN = {
     *("sweep.yaml", "environment.json", "study.journal", "study.json", "earlier.json"),
@@ -29,7 +29,8 @@ def examine_others(patient: Patient) -> None:
     foreign += [path for path in files_in(folder) if not CHECKPOINT.fullmatch(path.name)]
     foreign += [path for path in files_in(run.report) if path.name not in FILES]
     for path in foreign:
-        if _TEMPORARY.fullmatch(path.name) or path.name.startswith("study.journal.lock"):
+        left = _TEMPORARY.fullmatch(path.name) or path.name == SCRATCH_NOTE
+        if left or path.name.startswith("study.journal.lock"):
             if not patient.driven:
                 audit.note(
                     patient.name(path),

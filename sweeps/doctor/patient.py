@@ -15,7 +15,7 @@ from sweeps.doctor.findings import Audit
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory, doctor_command, resume_command
 from sweeps.selection import StudyTrial
-from trace_core.durable import make_folder
+from trace_core.durable import make_folder, write_atomically
 
 ASIDE = "damaged"
 """The folder of a run directory into which a repair puts what is damaged."""
@@ -68,12 +68,22 @@ class Patient:
         for path in paths:
             if not os.path.lexists(path):
                 continue
-            target = self.run.path / ASIDE / self.name(path)
-            make_folder(target.parent)
-            count = 1
-            while os.path.lexists(target):
-                target = target.with_name(f"{path.name}.{count}")
-                count += 1
+            target = self._place_aside(path)
             os.rename(path, target)
             moved.append(self.name(target))
         return f"moved to {' and '.join(moved)}" if moved else "was gone already"
+
+    def copy_aside(self, path: Path) -> str:
+        """Keep a copy of a file aside; says so."""
+        target = self._place_aside(path)
+        write_atomically(target, path.read_bytes())
+        return f"kept as {self.name(target)}"
+
+    def _place_aside(self, path: Path) -> Path:
+        target = self.run.path / ASIDE / self.name(path)
+        make_folder(target.parent)
+        count = 1
+        while os.path.lexists(target):
+            target = target.with_name(f"{path.name}.{count}")
+            count += 1
+        return target

@@ -59,7 +59,7 @@ def _without_environment(patient: Patient, done: str) -> str:
         config = load_config(patient.run.configuration, as_data=True)
         patient.run.keep_configuration(config.resolved())
     except (ConfigError, RunDirectoryError):
-        return done or "nothing could be written for want of a configuration"
+        return done
     return f"{done}; one with the configuration alone was written".removeprefix("; ")
 
 
@@ -190,11 +190,15 @@ def _earlier(patient: Patient) -> None:
 
 
 def _gather_again(patient: Patient) -> str:
-    from search_spaces import SpaceError
+    from search_spaces import SpaceError, is_import_path
     from sweeps.earlier import gather
     from sweeps.sealed import write_sealed
 
     if patient.config is None:
+        return ""
+    named = (patient.config.task, *patient.config.space.architectures)
+    if any(isinstance(each, str) and is_import_path(each) for each in named):
+        # Who looks at a run directory imports nothing of it, and to gather needs its code.
         return ""
     try:
         points = gather(patient.config).points

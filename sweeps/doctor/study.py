@@ -44,7 +44,7 @@ def examine_study(patient: Patient) -> None:
     elif patient.config is not None:
         audit.state = "complete" if ended >= patient.config.trials else "interrupted"
     _made_with(patient)
-    if not patient.driven:
+    if patient.trials is not None and not patient.driven:
         _compare(patient)
 
 
@@ -169,20 +169,25 @@ def _no_study(patient: Patient) -> None:
 
 def _cut(patient: Patient, size: int) -> str:
     run = patient.run
-    whole = run.journal.read_bytes()
-    done = patient.aside(run.journal)
-    write_atomically(run.journal, whole[:size])
-    return f"{done}; cut to its first {size} bytes; {_restored(patient)}"
+    # First the copy: on a full disk the file stays as it was.
+    done = patient.copy_aside(run.journal)
+    write_atomically(run.journal, run.journal.read_bytes()[:size])
+    return "; ".join(
+        filter(None, (done, f"cut to its first {size} bytes", _restored(patient) or _BY_RESUME))
+    )
+
+
+_BY_RESUME = "the ledger can't be used: what is missing is found again by resume"
 
 
 def _restored(patient: Patient) -> str:
     if patient.config is None or patient.ledger is None:
-        return "the ledger can't be used: what is missing is found again by resume"
+        return ""
     repair_journal(patient.run.journal)
     try:
         count = restore_trials(patient.run, patient.config, patient.ledger)
-    except (*DAMAGE, SpaceError) as error:
-        return f"the ledger doesn't fit ({short(error)}): what is missing is found again by resume"
+    except (*DAMAGE, SpaceError):
+        return ""
     return f"{count} trials taken from the ledger"
 
 
@@ -215,7 +220,7 @@ def _read(patient: Patient) -> None:
 
 def _anew(patient: Patient) -> str:
     """A journal whose lines are whole, and make no study."""
-    return f"{patient.aside(patient.run.journal)}; {_restored(patient)}"
+    return f"{patient.aside(patient.run.journal)}; {_restored(patient) or _BY_RESUME}"
 
 
 def _made_with(patient: Patient) -> None:
@@ -250,6 +255,8 @@ def _another(patient: Patient, changed: list[str]) -> None:
     agree on.
     """
     run = patient.run
+    # Nothing of it is compared with what is here, or written.
+    patient.trials = None
     in_database = run.study.exists()
     where = f"the {'database' if in_database else 'ledger'}"
     patient.audit.problem(

@@ -109,9 +109,9 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         """Leave a checkpoint when the sweep is stopped in the middle of a training, if that can be
         written.
         """
-        from sweeps.storing import StorageError
+        from sweeps.storing import UnwrittenError
 
-        with contextlib.suppress(StorageError, OSError):
+        with contextlib.suppress(UnwrittenError, OSError):
             self._worker.save()
             if self._outpost is not None:
                 self._outpost.send_all()
@@ -121,7 +121,7 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train for a slice of time; once the training has ended, wait to be let go."""
-        from sweeps.storing import StorageError
+        from sweeps.storing import UnwrittenError
 
         if os.getppid() != self._raylet:
             # It is gone, and with it whoever waits for us; what we are at goes on elsewhere.
@@ -132,14 +132,14 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         else:
             try:
                 ended = self._advance()
-            except StorageError as error:
+            except UnwrittenError as error:
                 return {"ended": False, "report": None, "unwritten": str(error)}
             if ended:
                 self._leave()
         return {"ended": ended, "report": self._worker.report(), "unwritten": ""}
 
     def _advance(self) -> bool:
-        """Train, and send what was written. Raises StorageError where that can't be kept."""
+        """Train, and send what was written. Raises UnwrittenError where that can't be kept."""
         from sweeps.storing import storing
 
         ended = self._worker.advance(SLICE_SECONDS)

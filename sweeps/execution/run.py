@@ -30,7 +30,7 @@ from sweeps.execution.actor import TuneTraining, portable
 from sweeps.execution.pruning import Pruning
 from sweeps.execution.session import replaced
 from sweeps.run_directory import RunDirectory
-from sweeps.storing import StorageError
+from sweeps.storing import UnwrittenError
 
 if TYPE_CHECKING:
     from sweeps.conductor import Conductor
@@ -194,7 +194,7 @@ class _Release(FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if result["unwritten"]:
             with self._searcher.kept():
-                raise StorageError(result["unwritten"])
+                raise UnwrittenError(result["unwritten"])
         if self._conductor.broken or self._conductor.out_of_time:
             return str(self.STOP)
         if not result["ended"]:

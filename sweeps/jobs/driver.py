@@ -24,7 +24,7 @@ from sweeps.jobs.keeper import Keeper, say
 from sweeps.jobs.lease import Lease
 from sweeps.jobs.store import StorageUriError, Store
 from sweeps.run_directory import RunDirectory, RunDirectoryError
-from sweeps.storing import StorageError
+from sweeps.storing import UnwrittenError
 from trace_core.durable import keep_from_others
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _told(str(error), USAGE)
     except ConnectionError as error:
         return _told(str(error), UNREACHABLE)
-    except StorageError as error:
+    except UnwrittenError as error:
         return _told(str(error), FAILED)
     except ValueError as error:
         from search_spaces import SpaceError

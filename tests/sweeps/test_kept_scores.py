@@ -22,7 +22,7 @@ from sweeps.results import rank_run, report_run
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 from sweeps.selection import read_trials
 from sweeps.sweep import drive
-from trace_core import Trace, TraceError
+from trace_core import Trace
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_damaged_or_missing_trace_is_found_all_the_same(run: RunDirectory) -> 
     report_run(run)
     path = run.trace(trainings(run)[0])
     damaged(path)
-    with pytest.raises(TraceError, match=f"{path.name} is truncated or damaged"):
+    with pytest.raises(RunDirectoryError, match=f"{path.name} is truncated or damaged"):
         rank_run(run)
     path.unlink()
     with pytest.raises(RunDirectoryError, match=f"{path.name}: missing"):
@@ -165,7 +165,7 @@ def test_a_changed_trace_is_scored_anew(run: RunDirectory) -> None:
     run.trace(one).write_bytes(run.trace(other).read_bytes())
     record = records.load(run, one)
     assert record is not None
-    with pytest.raises(TraceError, match="not the trace that its record was made with"):
+    with pytest.raises(RunDirectoryError, match="not the trace that its record was made with"):
         rank_run(run)
     records.save(run, replace(record, trace_sha256=""))
     after = rank_run(run).replicates

@@ -20,7 +20,8 @@ from sweeps.api import drive_directory
 from sweeps.course import Course
 from sweeps.group import Group
 from sweeps.results import rank_run
-from sweeps.storing import StorageError, storing
+from sweeps.selection import read_trials
+from sweeps.storing import UnwrittenError, storing
 from trace_core import durable
 
 
@@ -37,7 +38,7 @@ def test_a_full_disk_fails_no_training(tmp_path: Path, monkeypatch: pytest.Monke
     group = Group(run.path, texts, work.ids, work.trial, "a")
     with monkeypatch.context() as patched:
         patched.setattr(durable.os, "fsync", full)
-        with pytest.raises(StorageError, match=r"traces/\w+\.npz: No space left on device"):
+        with pytest.raises(UnwrittenError, match=r"traces/\w+\.npz: No space left on device"):
             group.advance(1e9)
     assert not list((run.path / "traces").glob("*"))
     assert not list((run.path / "traces").glob(".*"))
@@ -53,7 +54,7 @@ def test_a_full_disk_ends_the_sweep_with_what_to_do_then(
     with monkeypatch.context() as patched:
         patched.setattr(durable.os, "fsync", full)
         with pytest.raises(
-            StorageError, match=r"study\.journal: No space left on device; .* tracerank resume "
+            UnwrittenError, match=r"study\.journal: No space left on device; .* tracerank resume "
         ):
             drive_directory(run, config, 1, None, [], progress=False)
     sweep = drive_directory(run, config, 1, None, [], progress=False)
@@ -61,7 +62,7 @@ def test_a_full_disk_ends_the_sweep_with_what_to_do_then(
 
 
 def test_only_the_sweeps_own_files_are_meant() -> None:
-    with pytest.raises(StorageError, match=r"^file: No such"), storing():
+    with pytest.raises(UnwrittenError, match=r"^file: No such"), storing():
         open("file").close()
 
 
@@ -174,10 +175,35 @@ def test_the_scratch_folder_of_a_driver_that_was_killed_is_removed(
     folder.mkdir()
     elsewhere = tmp_path / "run" / "tracerank-x"
     elsewhere.mkdir()
-    for named in (note, str(elsewhere), str(tmp_path)):
+    of = f"\n{run.path.resolve()}"
+    for named in (f"{folder}\n{tmp_path}", f"{elsewhere}{of}", f"{tmp_path}{of}"):
+        (run.path / ".scratch.txt").write_text(named)
+        run.sweep_out()
+        assert folder.exists()
+    for named in (note,):
         (run.path / ".scratch.txt").write_text(named)
         run.sweep_out()
         assert not (run.path / ".scratch.txt").exists()
     assert not folder.exists()
     assert elsewhere.exists()
     assert tmp_path.exists()
+
+
+def test_a_trace_that_was_damaged_is_made_again_and_no_result(tmp_path: Path) -> None:
+    run, config = prepared(tmp_path / "run", trials=2)
+    work_off(run, config)
+    whole = {path: path.read_bytes() for path in (run.path / "traces").glob("*.npz")}
+    damaged = next(iter(whole))
+    damaged.write_bytes(whole[damaged][:-7] + b"1234567")
+    assert records.ended(run, damaged.stem) is None
+    again = conductor(run, config)
+    for trial in read_trials(run):
+        again.restore(trial)
+    work = again.next("a")
+    assert work is not None
+    assert damaged.stem in work.ids
+    make_all(run, work)
+    again.ended("a")
+    assert again.next("b") is None
+    assert {path: path.read_bytes() for path in whole} == whole
+    assert {trial.state for trial in read_trials(run)} == {"COMPLETE"}
