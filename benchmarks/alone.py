@@ -176,6 +176,7 @@ def actor(trainings: int, planted: int | None = None, looks: int = 24) -> list[d
                 "run": folder,
                 "import_path": [],
                 "place": None,
+                "limits": {"time": None, "memory": None},
                 "trainings": [training.to_json() for training in both],
                 "training_ids": [training.training_id for training in both],
                 "trial": number,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.validity.pools import Pool
+from sweeps import records
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory
 from sweeps.selection import read_trials
@@ -34,9 +34,9 @@ def gather(runs: Path, pools: list[Pool]) -> pd.DataFrame:
         known = candidates(runs, pool)
         # In the order of their names, so that the table is the same whoever ended first.
         for path in sorted((run.path / "traces").glob("*.json")):
-            record = TrainingRecord(**json.loads(path.read_text()))
+            record = records.load(run, path.stem)
             # A model of which a seed diverged is not averaged over the others.
-            if record.model_id in known:
+            if record is not None and record.model_id in known:
                 trace = Trace.load(run.trace(record.training_id))
                 named = {"task": pool.task, "kind": pool.kind, "importance": pool.importance}
                 named |= {name: known[record.model_id][name] for name in SETTINGS}

@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 
 COMMAND_SECONDS = 400.0
 """How long a command may take before it counts as one that hangs."""
-LEAVING_SECONDS = 20.0
+LEAVING_SECONDS = 60.0
 """How long a command's processes may be there after it has ended."""
 LOOK_SECONDS = 0.3
 """How often it is looked what processes there are."""

@@ -24,6 +24,7 @@ from sweeps import data, records
 from sweeps.api import resolve
 from sweeps.cli import main
 from sweeps.config import load_config, require_ready
+from sweeps.run_directory import RunDirectory
 from sweeps.sweep import create, require_unchanged
 from trace_core import Trace
 
@@ -143,7 +144,8 @@ def test_language_models_are_compared_by_bits_per_byte(tmp_path: Path) -> None:
     done = sweeps.run(path, out=tmp_path / "run", workers=1, progress=False)
     assert (done.trials["state"] == "COMPLETE").all(), done.trials["reason"].tolist()
     for file in (done.path / "traces").glob("*.json"):
-        record = records.TrainingRecord(**json.loads(file.read_text()))
+        record = records.load(RunDirectory(done.path), file.stem)
+        assert record is not None
         assert (record.metric_name, record.direction) == ("bits_per_byte", "minimize")
         assert record.metrics()[-1] < record.metrics()[0]
         assert record.baseline == pytest.approx(np.log2(3), rel=0.25)
