@@ -68,10 +68,5 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return unsealed(path.read_bytes())
 
 
-def is_sealed(data: bytes) -> bool:
-    """Whether a file's bytes, which `unsealed` took, have a seal."""
-    return SEAL in json.loads(data)
-
-
 def _laid_out(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.sealed import SealError, is_sealed, read_sealed, sealed, unsealed, write_sealed
+from sweeps.sealed import SEAL, SealError, read_sealed, sealed, unsealed, write_sealed
 
 VALUE: dict[str, Any] = {
     "history": [{"epoch": 1, "metric": 0.1 + 0.2, "error": 1e-300}, {"metric": None}],
@@ -17,6 +17,10 @@ VALUE: dict[str, Any] = {
     "big": 2**60,
     "sweep": {"name": "z", "a": [1.0, 2, True]},
 }
+
+
+def is_sealed(data: bytes) -> bool:
+    return SEAL in json.loads(data)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
