@@ -54,9 +54,9 @@ test-fast: setup  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
 faults: setup database  ## break RUNS sweeps and resume them (docs/faults.md), damage CASES files, make up EXAMPLES inputs
-	$(BIN)/python tests/faults/campaign.py --runs $(RUNS) --seed $(SEED) --jobs $(JOBS) --out docs/faults.md
-	$(BIN)/python tests/damage/campaign.py --cases $(CASES) --seed $(SEED)
-	$(BIN)/python tests/fuzz/campaign.py --examples $(EXAMPLES) --seed $(SEED)
+	$(BIN)/python tests/faults/fault_campaign.py --runs $(RUNS) --seed $(SEED) --jobs $(JOBS) --out docs/faults.md
+	$(BIN)/python tests/damage/damage_campaign.py --cases $(CASES) --seed $(SEED)
+	$(BIN)/python tests/fuzz/fuzz_campaign.py --examples $(EXAMPLES) --seed $(SEED)
 
 check: setup page-tools  ## lint, formatting and types; changes nothing
 	$(BIN)/ruff check $(CODE)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from search_spaces.errors import SpaceError, listing, shown
+from search_spaces.errors import SpaceError, first_few, shown
 
 PACKAGE = "pkg:"
 """What a name begins with that lies inside an installed Python package."""
@@ -39,7 +39,7 @@ def locate(name: str, where: str) -> Path:
         if os.path.exists(folder / name):
             return folder / name
     raise SpaceError(
-        f"{where}: no file or folder {shown(name, 200)}; looked for in {listing(folders)}"
+        f"{where}: no file or folder {shown(name, 200)}; looked for in {first_few(folders, 3)}"
     )
 
 

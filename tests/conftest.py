@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,14 @@ from playwright.sync_api import Browser, sync_playwright
 # A machine that is busy is no fault of what is tested.
 settings.register_profile("tracerank", deadline=None)
 settings.load_profile("tracerank")
+
+
+@pytest.fixture(autouse=True)
+def import_path_of_its_own() -> Iterator[None]:
+    """A sweep in this process adds the folders of its user's modules to the import path."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
 
 
 @pytest.fixture(scope="module")

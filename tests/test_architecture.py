@@ -47,6 +47,12 @@ def tops(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    # They are imported by their bare names: of two, only one would be found.
+    files = [file for file in (ROOT / "tests").rglob("*.py") if file.name != "conftest.py"]
+    assert len({file.name for file in files}) == len(files)
+
+
 def test_packages_import_in_one_direction() -> None:
     for name, file in modules().items():
         top = tops(imports(file)) & OURS_AND_HEAVY

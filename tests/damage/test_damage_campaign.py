@@ -1,11 +1,11 @@
-"""Every kind of file, damaged in every way; `python tests/damage/campaign.py` runs more of it."""
+"""Every kind of file, damaged in every way; `python tests/damage/damage_campaign.py` runs more of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from campaign import DAMAGES, cases, run_all, table
+from damage_campaign import DAMAGES, cases, run_all, table
 from patients import Patient
 
 CASES = 100

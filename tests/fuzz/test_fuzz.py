@@ -1,4 +1,4 @@
-"""A little of every kind of fuzzing; ``python tests/fuzz/campaign.py`` tries more.
+"""A little of every kind of fuzzing; ``python tests/fuzz/fuzz_campaign.py`` tries more.
 
 ``TRACERANK_FUZZ=N`` tries N cases of all kinds together instead.
 """

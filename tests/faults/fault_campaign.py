@@ -1,4 +1,4 @@
-"""A campaign of violent runs: ``python tests/faults/campaign.py --runs 200 --seed 1``.
+"""A campaign of violent runs: ``python tests/faults/fault_campaign.py --runs 200 --seed 1``.
 
 Prints a line for each run, and at the end a table by kind, which goes to ``--out`` as well: to a
 page of the documentation between its marks. Exits with 1 if any run failed.

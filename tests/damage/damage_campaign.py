@@ -1,7 +1,7 @@
 """A campaign of damage: every kind of file of a run directory, damaged in every way, by chance from
 a seed; then each command, and what became of it.
 
-    python tests/damage/campaign.py --cases 1000 --seed 1
+    python tests/damage/damage_campaign.py --cases 1000 --seed 1
 
 prints a table by kind of file and damage. Of each case must be true: no command raises or takes
 more than ten seconds; the doctor names what is wrong, or everything that is read is what it was; it

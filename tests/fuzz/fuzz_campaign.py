@@ -1,4 +1,4 @@
-"""Fuzzing at length: ``python tests/fuzz/campaign.py --examples 12500 --seed S`` tries so many
+"""Fuzzing at length: ``python tests/fuzz/fuzz_campaign.py --examples 12500 --seed S`` tries so many
 cases of all kinds together, prints a table by kind, and ends with 1 if any failed.
 """
 
