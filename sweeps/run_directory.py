@@ -261,14 +261,16 @@ class RunDirectory:
         """A temporary folder for the one driver, outside; that of one that is killed is removed by
         `sweep_out`.
         """
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder:
-            note = self.path / SCRATCH_NOTE
-            with contextlib.suppress(OSError):
-                told = f"{folder}\n{self.path.resolve()}"
-                write_atomically(note, told.encode(), durably=False)
-            try:
-                yield Path(folder)
-            finally:
+        folder, note = Path(tempfile.mkdtemp(prefix=_SCRATCH)), self.path / SCRATCH_NOTE
+        with contextlib.suppress(OSError):
+            told = f"{folder}\n{self.path.resolve()}"
+            write_atomically(note, told.encode(), durably=False)
+        try:
+            yield folder
+        finally:
+            # Without a descriptor to spare nothing can be removed: the note stays then.
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
                 with contextlib.suppress(OSError):
                     note.unlink()
 
@@ -276,9 +278,10 @@ class RunDirectory:
         with contextlib.suppress(OSError, ValueError):
             named, _, of = (self.path / SCRATCH_NOTE).read_text().partition("\n")
             folder = Path(named)
-            # Nothing else, whoever wrote the note: a copy of a run directory has that of another.
+            # Nothing else, whoever wrote the note.
             ours = folder.parent == Path(tempfile.gettempdir()) and folder.name.startswith(_SCRATCH)
-            ours = ours and of == str(self.path.resolve())
+            # A copy has the note of the one it was made of; one that was moved has its own.
+            ours = ours and (Path(of) == self.path.resolve() or not Path(of).exists())
             if ours and folder.stat().st_uid == os.getuid() and not folder.is_symlink():
                 shutil.rmtree(folder, ignore_errors=True)
 

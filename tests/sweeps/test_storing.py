@@ -4,8 +4,10 @@ none of them becomes a result.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import tempfile
 import zipfile
 from dataclasses import replace
@@ -180,13 +182,38 @@ def test_the_scratch_folder_of_a_driver_that_was_killed_is_removed(
         (run.path / ".scratch.txt").write_text(named)
         run.sweep_out()
         assert folder.exists()
-    for named in (note,):
+    moved = f"{folder}\n{tmp_path / 'where it was'}"
+    for named in (note, moved):
+        folder.mkdir(exist_ok=True)
         (run.path / ".scratch.txt").write_text(named)
         run.sweep_out()
         assert not (run.path / ".scratch.txt").exists()
-    assert not folder.exists()
+        assert not folder.exists()
     assert elsewhere.exists()
     assert tmp_path.exists()
+
+
+def test_a_scratch_folder_that_cant_be_removed_now_is_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run, _ = prepared(tmp_path / "run")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(map(int, os.listdir("/proc/self/fd")))
+    spare = []
+    with pytest.raises(KeyError), run.scratch() as folder:
+        (folder / "sweep" / "trial").mkdir(parents=True)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most + 1, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                spare.append(os.open(tmp_path, os.O_RDONLY))
+        raise KeyError
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    for descriptor in spare:
+        os.close(descriptor)
+    assert folder.exists()
+    run.sweep_out()
+    assert not folder.exists()
 
 
 def test_a_trace_that_was_damaged_is_made_again_and_no_result(tmp_path: Path) -> None:
