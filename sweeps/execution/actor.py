@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SLICE_SECONDS = 1.0
 """How long a training runs between two signs of life to the driver."""
 
+LOOKING_SECONDS = 0.5
+"""How often an actor looks whether its raylet is there."""
+
 WAITING_SECONDS = 0.05
 """How often an actor whose training has ended asks whether it may go on to another one."""
 
@@ -36,6 +39,15 @@ def portable(folder: str) -> str:
     """A folder as other nodes find it: within `ROOT`, which is sent with a job, relative to it."""
     path = Path(folder).resolve()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else folder
+
+
+def _leave_with(raylet: int) -> None:
+    """End this process as soon as the raylet, its parent, is gone, and with it whoever waits for
+    us: what we are at goes on elsewhere. Ray itself may be a minute about it.
+    """
+    while os.getppid() == raylet:
+        time.sleep(LOOKING_SECONDS)
+    os._exit(1)
 
 
 class TuneTraining(tune.Trainable):  # type: ignore[misc]
@@ -55,12 +67,13 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         from sweeps.isolation import Process
         from sweeps.last_words import Witness
 
+        # Before the process is looked at: what there is now is no training's.
+        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
         share(data or {})
         self._limits = config["limits"]
         self._witness = Witness(self._limits["memory"])
         self._process = Process(import_path)
         self._outpost = outpost(config["place"])
-        self._raylet = os.getppid()
         self._take(config)
 
     def _take(self, config: dict[str, Any]) -> None:
@@ -123,9 +136,6 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         """Train for a slice of time; once the training has ended, wait to be let go."""
         from sweeps.storing import UnwrittenError
 
-        if os.getppid() != self._raylet:
-            # It is gone, and with it whoever waits for us; what we are at goes on elsewhere.
-            os._exit(1)
         ended = self._worker.ended
         if ended:
             time.sleep(WAITING_SECONDS)

@@ -1,4 +1,4 @@
-"""Every kind of file, damaged in every way; `python tests/damage/damage_campaign.py` runs more of it."""
+"""Every kind of file, damaged in every way; `tests/damage/damage_campaign.py` does more of it."""
 
 from __future__ import annotations
 

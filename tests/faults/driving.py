@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 
 COMMAND_SECONDS = 400.0
 """How long a command may take before it counts as one that hangs."""
-LEAVING_SECONDS = 60.0
+LEAVING_SECONDS = 20.0
 """How long a command's processes may be there after it has ended."""
 LOOK_SECONDS = 0.3
 """How often it is looked what processes there are."""
@@ -324,11 +324,16 @@ class Scene:
         self._undo.callback(undo, *arguments)
 
     def check_leftovers(self) -> None:
-        """No process is left of any command, and no temporary file; no message is for machines."""
-        seen = set().union(*(command.seen for command in self.commands))
+        """No process is left of any command, and no temporary file; no message is for machines.
+
+        A Ray whose driver was killed may leave its two agents: they leave by themselves, minutes
+        later.
+        """
+        seen = set()
         for command in self.commands:
             command.look()
-            seen |= command.seen
+            killed = command.process.returncode == KILLED
+            seen |= {one for one in command.seen if not (killed and role(one) == "agent")}
         deadline = time.monotonic() + LEAVING_SECONDS
         while (left := [one for one in seen if one.alive]) and time.monotonic() < deadline:
             time.sleep(0.2)

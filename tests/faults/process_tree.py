@@ -66,8 +66,8 @@ def descendants(pids: Iterable[int]) -> list[Process]:
 
 
 def role(one: Process) -> str:
-    """What a process of a sweep is: ``gcs``, ``raylet``, ``worker`` (an actor that trains) or
-    nothing of these.
+    """What a process of a sweep is: ``gcs``, ``raylet``, ``worker`` (an actor that trains),
+    ``agent`` (one of Ray's two for a node) or nothing of these.
     """
     command = one.command
     program = command.split(" ", 1)[0]
@@ -75,6 +75,8 @@ def role(one: Process) -> str:
         return "gcs"
     if program.endswith("/raylet"):
         return "raylet"
+    if program in ("ray::DashboardAgent", "ray::RuntimeEnvAgent"):
+        return "agent"
     return "worker" if command.startswith("ray::") and "TuneTraining" in command else ""
 
 

@@ -27,6 +27,7 @@ from driving import (
     FAILED,
     INTERRUPTED,
     KILLED,
+    LEAVING_SECONDS,
     NOT_FOUND,
     STOPPED,
     UNREACHABLE,
@@ -37,6 +38,7 @@ from driving import (
     last,
     read_json,
 )
+from process_tree import role
 from sweeps_to_break import EARLIER
 
 
@@ -380,9 +382,9 @@ def move(scene: Scene) -> None:
 
 
 def _settle(command: Command) -> None:
-    """Wait until the processes of a driver that was killed are gone too."""
-    deadline = time.monotonic() + 20
-    while command.look() and time.monotonic() < deadline:
+    """Wait until the processes of a driver that was killed are gone too; but not for agents."""
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while any(role(one) != "agent" for one in command.look()) and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
@@ -478,6 +480,7 @@ def clock_back_between(scene: Scene) -> None:
     command = scene.begin()
     scene.await_moment(command)
     _kill(scene, command, signal.SIGKILL, KILLED)
+    _settle(command)
     hours = scene.random.choice([1, 24, 24 * 400])
     clock.set_back(hours)
     scene.note += f", {hours} h back"
