@@ -46,10 +46,12 @@ def shown(value: object, limit: int = 60) -> str:
 
 def in_a_line(text: str, limit: int = 2000) -> str:
     """A message on one line, and nothing in it that a terminal would obey: what users and other
-    packages call things may hold anything.
+    packages call things may hold anything. One that is too long loses its middle: it begins with
+    where it is, and ends with the rule.
     """
     line = " ".join(str(text).splitlines())
-    line = line if len(line) <= limit else f"{line[:limit]}…"
+    half = limit // 2
+    line = line if len(line) <= limit else f"{line[:half]}…{line[-half:]}"
     return line if line.isprintable() else "".join(map(_visible, line))
 
 
