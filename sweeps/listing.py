@@ -96,6 +96,7 @@ def _runs(runs: Path) -> list[dict[str, Any]]:
         note = ""
         states: list[str] | None = None
         try:
+            run.require_plain()
             states = [trial.state for trial in read_trials(run)]
         except (ConnectionError, RunDirectoryError) as error:
             # The other runs may be elsewhere, or sound.

@@ -42,6 +42,8 @@ METRIC = "metric"
 
 
 _SCRATCH = "tracerank-"
+JOURNAL_LOCK = "study.journal.lock"
+"""Optuna's lock of the study's journal: a link, whose target doesn't matter."""
 SCRATCH_NOTE = ".scratch.txt"
 """The file that says where a driver's temporary folder is."""
 
@@ -74,6 +76,21 @@ def _locked(file: IO[str]) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def _require_lock(entry: os.DirEntry[str]) -> None:
+    """The one link that there may be is Optuna's lock of the journal; it leads nowhere."""
+    if not entry.is_symlink():
+        if not os.path.lexists(entry.path):
+            return
+        raise RunDirectoryError(
+            f"{entry.path}: is neither a file nor a folder, and isn't read; no sweep writes such a "
+            "thing: remove it"
+        )
+    if not entry.name.startswith(JOURNAL_LOCK):
+        raise RunDirectoryError(
+            f"{entry.path}: is a link, and isn't followed; put what it leads to in its place"
+        )
 
 
 class RunDirectory:
@@ -254,7 +271,26 @@ class RunDirectory:
                 f"{run.path}: not a run directory (it has no {run.configuration.name}); "
                 "give the directory that 'tracerank run' wrote"
             )
+        run.require_plain()
         return run
+
+    def require_plain(self) -> None:
+        """Raise RunDirectoryError unless all that is in it are files and folders: what is neither
+        is never read, as a pipe or a device has no end, and no link is followed, as it may lead
+        out of here. Costs a look at each name.
+        """
+        folders: list[str | Path] = [self.path]
+        while folders:
+            # A sweep that runs may remove what was seen.
+            with (
+                contextlib.suppress(FileNotFoundError, NotADirectoryError),
+                os.scandir(folders.pop()) as entries,
+            ):
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif not entry.is_file(follow_symlinks=False):
+                        _require_lock(entry)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

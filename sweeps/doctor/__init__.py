@@ -36,7 +36,7 @@ def find(path: Path | str) -> RunDirectory:
     """The run directory at ``path``, though it may have lost its configuration.
 
     Raises FileNotFoundError if there is nothing at ``path`` and RunDirectoryError if it is
-    something else.
+    something else, or holds links, pipes or devices.
     """
     run = RunDirectory(path)
     if not run.path.exists():
@@ -46,6 +46,7 @@ def find(path: Path | str) -> RunDirectory:
             f"{run.path}: not a run directory (it has none of a sweep's files); "
             "give the directory that 'tracerank run' wrote"
         )
+    run.require_plain()
     return run
 
 

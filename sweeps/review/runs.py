@@ -17,7 +17,6 @@ from sweeps.config_plain import LARGEST_FILE
 from sweeps.decisions import DecisionError
 from sweeps.records import printable
 from sweeps.review.errors import MissingError
-from sweeps.review.foreign import Stamps, require_plain, stamps
 from sweeps.review.watched import STATES, TROUBLE, Watched, stamp
 from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError
 
@@ -25,6 +24,21 @@ _LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 """The last time that a date can tell; a file may say that it is of a later one."""
 
 State = Literal["running", "complete", "interrupted", "unreadable"]
+
+Entries = tuple[tuple[int, int], ...]
+
+
+def _entries(run: RunDirectory) -> Entries:
+    """What changes when an entry comes or goes where the server reads."""
+    found = []
+    for folder in (run.path, run.report, run.trace("any").parent, run.live):
+        try:
+            status = folder.stat()
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((status.st_ino, status.st_mtime_ns))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -88,7 +102,7 @@ class Runs:
         self.name = printable(self.folder.name)
         self._watched: dict[str, tuple[Any, Watched]] = {}
         self._summaries: dict[str, tuple[Any, Summary]] = {}
-        self._plain: dict[str, Stamps] = {}
+        self._plain: dict[str, Entries] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
@@ -120,9 +134,9 @@ class Runs:
 
     def _require_plain(self, name: str, run: RunDirectory) -> None:
         """Looks again when something has come or gone in it."""
-        now = stamps(run)
+        now = _entries(run)
         if self._plain.get(name) != now:
-            require_plain(run)
+            run.require_plain()
             self._plain[name] = now
 
     @property

@@ -238,13 +238,13 @@ class Attempt:
 def _another(case: Case, chosen: random.Random, data: bytes) -> bytes:
     """What another file of the same kind holds, of this run or of another.
 
-    Not the same training's record in another run of the same configuration, or a decision from the
-    same ranking: these fit, and differ in seconds and times alone.
+    Not the same training's record in another run, or a decision from the same ranking: these fit,
+    and differ in seconds and times alone.
     """
     others = [case.patient.path / path for path in case.patient.files(case.kind)]
     root = case.patient.path.parent
     for name in ("other", "finished", "interrupted", "stored"):
-        twins = name != "other" and case.kind in ("record", "decision.json")
+        twins = case.kind in ("record", "decision.json")
         there = sorted((root / name).glob(KINDS[case.kind]))
         others += [path for path in there if not (twins and path.name == case.file.name)]
     different = [found for path in others if (found := path.read_bytes()) != data]

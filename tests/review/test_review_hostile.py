@@ -126,7 +126,9 @@ def test_no_link_leads_out_of_a_run_directory(
     assert answer.status_code == 404
     assert "there is no ranking.csv" in answer.text
     path.symlink_to(secret)
-    assert client.get("/runs/odd/ranking.csv").status_code == 404
+    answer = client.get("/runs/odd/ranking.csv")
+    assert answer.status_code == 500
+    assert "ranking.csv: is a link" in answer.text
     assert client.get("/runs/first/ranking.csv").status_code == 200
 
 
