@@ -48,9 +48,24 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     "name",
-    ["driver.lock", "sweep.yaml", "environment.json", "study.journal", "decision.json"]
-    + ["decision.lock", "trials.parquet", "scores.npz", "logged", "checkpoints", "traces"]
-    + ["report", "damaged", "report/ranking.json", "report/index.html", "traces/a.json"],
+    [
+        "driver.lock",
+        "sweep.yaml",
+        "environment.json",
+        "study.journal",
+        "decision.json",
+        "decision.lock",
+        "trials.parquet",
+        "scores.npz",
+        "logged",
+        "checkpoints",
+        "traces",
+        "report",
+        "damaged",
+        "report/ranking.json",
+        "report/index.html",
+        "traces/a.json",
+    ],
 )
 def test_no_link_is_followed(run: RunDirectory, tmp_path: Path, name: str) -> None:
     outside = tmp_path / "outside"
@@ -80,8 +95,18 @@ def test_no_link_is_followed(run: RunDirectory, tmp_path: Path, name: str) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["environment.json", "study.journal", "study.json", "earlier.json", "scores.npz"]
-    + ["decision.json", "driver.lock", "report/ranking.json", "traces/a.json", "logged"],
+    [
+        "environment.json",
+        "study.journal",
+        "study.json",
+        "earlier.json",
+        "scores.npz",
+        "decision.json",
+        "driver.lock",
+        "report/ranking.json",
+        "traces/a.json",
+        "logged",
+    ],
 )
 def test_no_pipe_is_opened(run: RunDirectory, name: str) -> None:
     (run.path / name).unlink(missing_ok=True)
