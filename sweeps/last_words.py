@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweeps.redaction import Redaction
 from trace_core.durable import make_folder
 
 LOOK_SECONDS = 0.25
@@ -93,18 +94,26 @@ def took_too_long(each_time: float | None) -> str:
 
 
 class Tail(io.TextIOBase):
-    """The end of what a training prints, which may be without end. ``keep`` is given what is
-    printed, and that end.
+    """The end of what a training prints, which may be without end, and without secrets. ``keep``
+    is given what is printed, and that end.
     """
 
     def __init__(self, keep: Callable[[str, str], None] = lambda text, tail: None) -> None:
-        self.text = ""
+        self._told = ""
+        self._redaction = Redaction()
         self._keep = keep
+
+    @property
+    def text(self) -> str:
+        """That end."""
+        return (self._told + self._redaction.held)[-LOG_CHARACTERS:]
 
     def write(self, text: str) -> int:
         """Add what was printed."""
-        self.text = (self.text + text)[-LOG_CHARACTERS:]
-        self._keep(text[-LOG_CHARACTERS:], self.text)
+        # Before anything is cut: of half a secret nothing tells that it is one.
+        told = self._redaction.of(text)
+        self._told = (self._told + told)[-LOG_CHARACTERS:]
+        self._keep(told[-LOG_CHARACTERS:], self._told)
         return len(text)
 
 
@@ -171,8 +180,10 @@ class Witness:
             faulthandler.cancel_dump_traceback_later()
 
     def keep(self, text: str, tail: str) -> None:
-        """Note what was printed; ``tail`` is the end of all of it."""
-        if self._file is None:
+        """Note what was printed, as `Tail` tells it; ``tail`` is the end of all of it. The file
+        stays where nobody is left to read it, so nothing may be in it that a record wouldn't hold.
+        """
+        if self._file is None or not text:
             return
         with contextlib.suppress(OSError):
             if self._written > MOST_BYTES:

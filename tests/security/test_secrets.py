@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import yaml
 from inprocess import prepared, small
 
+from sweeps.last_words import LOG_CHARACTERS, Tail
 from sweeps.records import TrainingRecord
 from sweeps.redaction import without_secrets
 from sweeps.selection import read_trials
@@ -49,6 +51,9 @@ def careless(shape):
     print("the environment:", dict(os.environ))
     raise RuntimeError(f"login failed with {os.environ['HF_TOKEN']}")
 """
+
+
+KEY = "-----BEGIN KEY-----\n  MIIEvQIBADANBgkqhkiG9w0B\nZm9v\n--\n"
 
 
 def found_in(data: bytes) -> list[str]:
@@ -165,6 +170,55 @@ def test_what_is_kept_of_a_failed_training(monkeypatch: pytest.MonkeyPatch) -> N
     assert not found_in(record.log_tail.encode())
 
 
+@pytest.mark.parametrize("before", range(len("is ") + len(SECRETS["HF_TOKEN"])))
+def test_the_end_of_what_was_printed_begins_with_no_half_of_a_secret(
+    monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    secret = SECRETS["HF_TOKEN"]
+    monkeypatch.setenv("HF_TOKEN", secret)
+    tail = Tail()
+    tail.write(f"is {secret} {'x' * (LOG_CHARACTERS - before)}")
+    left = tail.text.partition("x")[0].strip()
+    assert left in "is <HF_TOKEN>"
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8, 20])
+def test_a_secret_that_is_printed_in_pieces_is_told_whole(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", SECRETS["HF_TOKEN"])
+    told: list[str] = []
+    tail = Tail(lambda text, tail: told.append(text))
+    # Of another one, which the code itself loads, half is printed first.
+    monkeypatch.setenv("LATER_TOKEN", "s3cr3t-and-more")
+    text = f"s3cr3t-s3cr3t-an s3cr3t-and-more {SECRETS['HF_TOKEN']}s\n"
+    for at in range(0, len(text), size):
+        tail.write(text[at : at + size])
+    assert tail.text == "s3cr3t-s3cr3t-an <LATER_TOKEN> <HF_TOKEN>s\n"
+    assert "".join(told) == tail.text
+
+
+def test_what_a_killed_process_leaves_holds_no_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", SECRETS["HF_TOKEN"])
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from sweeps.last_words import Tail, Witness\n"
+        "witness = Witness()\n"
+        "witness.begin(Path(sys.argv[1]))\n"
+        "print('is', os.environ['HF_TOKEN'], 'x' * 70_000, file=Tail(witness.keep))\n"
+        "print('is', os.environ['HF_TOKEN'], file=Tail(witness.keep))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / "a.words"
+    assert subprocess.run([sys.executable, "-c", code, path]).returncode == -signal.SIGKILL
+    left = path.read_bytes()
+    assert left.endswith(b"is <HF_TOKEN>\n")
+    assert not found_in(left)
+
+
 class Asking(threading.Thread):
     """A server that speaks PostgreSQL's protocol as far as asking for a password in clear."""
 
@@ -217,7 +271,14 @@ def test_the_server_of_a_foreign_study_is_told_no_password(
         ({"A_SECRET": "abcdefgh", "B_TOKEN": "abcdefghij"}, "abcdefghij", "<B_TOKEN>"),
         ({"A_TOKEN": "short"}, "short", "short"),
         ({"TOKENIZERS_PARALLELISM": "abcdefgh"}, "abcdefgh", "abcdefgh"),
-        ({"RAY_AUTH_TOKEN_PATH": "/home/a/token"}, "/home/a/token", "/home/a/token"),
+        ({"RAY_AUTH_TOKEN_PATH": __file__}, __file__, __file__),
+        ({"A_PASSWORD": "/not/a/path"}, "with /not/a/path", "with <A_PASSWORD>"),
+        ({"A_PRIVATE_KEY": KEY}, KEY, "<A_PRIVATE_KEY>"),
+        ({"A_PRIVATE_KEY": KEY}, KEY[:-4], "<A_PRIVATE_KEY>\n  <A_PRIVATE_KEY>\nZm9v"),
+        ({"A_PRIVATE_KEY": KEY}, repr({"k": KEY}), "{'k': '<A_PRIVATE_KEY>'}"),
+        ({"A_PRIVATE_KEY": KEY}, json.dumps([KEY]), '["<A_PRIVATE_KEY>"]'),
+        ({"A_PRIVATE_KEY": KEY}, "of MIIEvQIBADANBgkqhkiG9w0B:", "of <A_PRIVATE_KEY>:"),
+        ({"A_SECRET": 'a"b\\c\u00e9defgh'}, json.dumps('a"b\\c\u00e9defgh'), '"<A_SECRET>"'),
         ({"DB_PASSWORD_2": "abcdefgh"}, "abcdefgh", "<DB_PASSWORD_2>"),
         ({"A_TOKEN": "abcdefgh"}, "", ""),
     ],
