@@ -139,13 +139,21 @@ def replicate_table(
 
     ``examples`` limits every training to the steps in which it saw that many, so that trainings of
     unequal budget are compared over an equal span. Raises RunDirectoryError for a record or trace
-    that is missing or a trace that is damaged, TraceError for one without a configured score.
+    that is missing, a record that is another training's or a trace that is damaged, TraceError for
+    one without a configured score.
     """
     rows = []
-    for training_id in (one for ids in models.values() for one in ids):
+    for training_id, made in {
+        one: (model_id, seed) for model_id, ids in models.items() for seed, one in enumerate(ids)
+    }.items():
         record = ended[training_id]
         if record is None:
             raise _missing(run.record(training_id), run)
+        if (record.model_id, record.seed) != made:
+            raise RunDirectoryError(
+                f"{run.record(training_id)}: not the record of a training of model {made[0]} with "
+                f"seed {made[1]}; see what can be had with: {doctor_command(run.path)}"
+            )
         if record.state != "COMPLETE":
             _state(run.trace(training_id), run)
             continue

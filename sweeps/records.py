@@ -8,9 +8,10 @@ yet.
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sweeps.redaction import without_secrets
 from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, doctor_command
@@ -22,7 +23,7 @@ State = Literal["COMPLETE", "PRUNED", "FAILED"]
 _KINDS: dict[Any, tuple[str, ...]] = {
     str: (
         *("training_id", "model_id", "state", "runner", "apart", "reason", "log_tail"),
-        *("metric_name", "direction", "trace_sha256"),
+        *("made_with", "metric_name", "direction", "trace_sha256"),
     ),
     int: ("seed", "trial", "together", "parameters", "trained", "steps", "examples"),
     int | float: ("seconds",),
@@ -33,6 +34,13 @@ _KINDS: dict[Any, tuple[str, ...]] = {
 
 EARLIER = -1
 """The trial of a training that was taken over from an earlier sweep."""
+
+_LEAST = {"seed": 0, "trial": EARLIER, "together": 1, "seconds": 0} | dict.fromkeys(
+    ("parameters", "trained", "steps", "examples"), 0
+)
+_MOST = 2**63 - 1
+"""As tables hold whole numbers."""
+_MEASURED = ("metric", "train_loss", "metric_error")
 
 
 @dataclass(frozen=True)
@@ -125,15 +133,43 @@ def has_hash(path: Path, sha256: str) -> bool:
 
 
 def _sound(record: TrainingRecord) -> TrainingRecord:
-    """The record, if its history is one. Raises TypeError and KeyError."""
+    """The record, if a training may have ended so: what reads it counts on that. Raises ValueError,
+    TypeError and KeyError.
+    """
+    _require(record.state in get_args(State), "state", "none that a training has")
+    for name, least in _LEAST.items():
+        _require_number(name, getattr(record, name), least, _MOST)
     for entry in record.history:
-        numbers = [entry[name] for name in ("epoch", "step", "metric")]
-        numbers += [
-            each for each in (entry["train_loss"], entry["metric_error"]) if each is not None
-        ]
-        if not all(isinstance(each, int | float) for each in numbers):
-            raise TypeError("its history holds what is no number")
+        for name in ("epoch", "step"):
+            _require_number(name, entry[name], 0, _MOST)
+            _require(isinstance(entry[name], int), name, "no whole number")
+        _require(entry["metric"] is not None, "metric", "missing")
+    told = [(n, entry[n]) for entry in record.history for n in _MEASURED]
+    told += [("baseline", record.baseline), ("metric_test", record.metric_test)]
+    for name, value in told:
+        if value is not None:
+            _require_number(name, value, -sys.float_info.max, sys.float_info.max)
+    learned = record.state == "COMPLETE" or record.baseline is not None
+    directions = ("maximize", "minimize") if learned else ("maximize", "minimize", "")
+    _require(record.direction in directions, "direction", "neither maximize nor minimize")
+    if record.state == "COMPLETE":
+        _require(None not in (record.baseline, record.metric_test), "a metric", "missing")
+        _require(record.steps > 0 and record.examples > 0, "steps or examples", "0")
+        last = record.history[-1]["step"] if record.history else -1
+        _require(last == record.steps, "the end of its history", "missing")
     return record
+
+
+def _require(good: bool, what: str, otherwise: str) -> None:
+    if not good:
+        raise ValueError(f"{what} is {otherwise}")
+
+
+def _require_number(name: str, value: object, least: float, most: float) -> None:
+    """NaN is none; the value isn't told, as it may have thousands of digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is of type {type(value).__name__}")
+    _require(least <= value <= most, name, "out of range")
 
 
 def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:

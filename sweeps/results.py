@@ -277,7 +277,7 @@ def _model_table(trials: list[StudyTrial]) -> pd.DataFrame:
 
 def _common_span(ended: Mapping[str, TrainingRecord | None]) -> int | None:
     """Examples that every training saw, where they didn't all see the same number."""
-    seen = {record.examples for record in ended.values() if record is not None}
+    seen = {each.examples for each in ended.values() if each and each.state == "COMPLETE"}
     return min(seen) if len(seen) > 1 else None
 
 

@@ -4,8 +4,10 @@ with other lines, a table that is none; read by all that reads a run directory.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from sweeps.config import ConfigError
 from sweeps.decisions import DecisionError
 from sweeps.listing import listing
 from sweeps.results import report_run
+from sweeps.review.errors import MissingError
 from sweeps.review.runs import Runs
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 from trace_core import TraceError
@@ -68,9 +71,13 @@ def files() -> list[str]:
 @st.composite
 def damages(draw: st.DrawFn) -> tuple[str, bytes | None]:
     """A file's name and what it holds; None where it is gone."""
-    name = draw(st.sampled_from(files()))
+    ways = [*["inside"] * 6, *["record"] * 4, "flip", "cut", "empty", "gone", "other", "text"]
+    way = draw(st.sampled_from(ways))
+    records = [name for name in files() if name.startswith("traces") and name.endswith(".json")]
+    name = draw(st.sampled_from(records if way == "record" else files()))
     data = (good() / name).read_bytes()
-    way = draw(st.sampled_from(["inside"] * 6 + ["flip", "cut", "empty", "gone", "other", "text"]))
+    if way == "record":
+        return name, _dumped(draw(_odd_records(json.loads(data))), data)
     if way == "gone":
         return name, None
     if way == "empty":
@@ -93,6 +100,22 @@ def damages(draw: st.DrawFn) -> tuple[str, bytes | None]:
     if name.endswith(".json"):
         return name, _dumped(draw(mutated(st.just(json.loads(data)), json_values)), data)
     return name, data + data[:at]
+
+
+@st.composite
+def _odd_records(draw: st.DrawFn, record: dict[str, Any]) -> dict[str, Any]:
+    """A record as of an earlier version, without a seal, of which one value, or one of an entry of
+    its history, is none that a training has.
+    """
+    record.pop("sha256", None)
+    holder = record
+    if record.get("history") and draw(st.booleans()):
+        holder = draw(st.sampled_from(record["history"]))
+    holder[draw(st.sampled_from(sorted(holder)))] = draw(
+        st.sampled_from([0, -1, 1, 0.5, 10**15, 2**63, 10**400, math.nan, math.inf, 1e308, None])
+        | st.sampled_from(["", "sideways", "FAILED", "PRUNED", "minimize", "../x"])
+    )
+    return record
 
 
 def _dumped(value: Any, otherwise: bytes) -> bytes:
@@ -157,8 +180,10 @@ def check(case: tuple[str, bytes | None]) -> Outcome:
         (path / "scores.npz").unlink()
     if name != "report/ranking.json":
         os.utime(path / "report" / "ranking.json", (0, 0))
-    summary = Runs(folder).summary("odd")
-    assert "\x1b" not in json.dumps(summary.to_json(), ensure_ascii=False)
+    # Without its configuration a folder isn't a run directory.
+    with contextlib.suppress(MissingError):
+        summary = Runs(folder).summary("odd")
+        assert "\x1b" not in json.dumps(summary.to_json(), ensure_ascii=False)
     refused = False
     for way in _ways(RunDirectory(path)):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import zipfile
 from dataclasses import replace
@@ -130,6 +131,21 @@ def test_a_damaged_or_missing_trace_is_found_all_the_same(run: RunDirectory) -> 
         ({"baseline": []}, "baseline is of type list"),
         ({"history": [3]}, ""),
         ({"history": [{"epoch": 0}]}, "step"),
+        ({"history": []}, "the end of its history is missing"),
+        ({"made_with": 3}, "made_with is of type int"),
+        ({"state": "DONE"}, "state is none that a training has"),
+        ({"direction": "sideways"}, "direction is neither maximize nor minimize"),
+        ({"direction": ""}, "direction is neither maximize nor minimize"),
+        ({"examples": 0}, "steps or examples is 0"),
+        ({"steps": 10**6}, "the end of its history is missing"),
+        ({"trained": -1}, "trained is out of range"),
+        ({"trial": -2}, "trial is out of range"),
+        ({"seed": 2**63}, "seed is out of range"),
+        ({"seconds": math.nan}, "seconds is out of range"),
+        ({"metric_test": 10**400}, "metric_test is out of range"),
+        ({"baseline": None}, "a metric is missing"),
+        ({"model_id": "0" * 12}, "of model [0-9a-f]{12} with seed"),
+        ({"seed": 7}, "of model [0-9a-f]{12} with seed"),
     ],
 )
 def test_a_record_of_other_types_is_none(
@@ -139,6 +155,22 @@ def test_a_record_of_other_types_is_none(
     told = {key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}
     path.write_text(json.dumps(told | change))
     with pytest.raises(RunDirectoryError, match=f"not the record of a training .*{words}"):
+        rank_run(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("metric", 10**400), ("metric", None), ("metric", math.nan), ("train_loss", math.inf)),
+        *(("step", -1), ("step", 0.5), ("epoch", True), ("metric_error", "1")),
+    ],
+)
+def test_a_history_that_no_training_has_is_told(run: RunDirectory, name: str, value: Any) -> None:
+    path = run.record(trainings(run)[0])
+    told = {key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}
+    told["history"][1][name] = value
+    path.write_text(json.dumps(told))
+    with pytest.raises(RunDirectoryError, match=rf"not the record of a training \({name} is "):
         rank_run(run)
 
 
