@@ -24,6 +24,7 @@ from sweeps.cli_doctor import doctor
 from sweeps.cli_jobs import COMMANDS
 from sweeps.cli_score import score
 from sweeps.exit_codes import FAILED, INTERRUPTED, NOT_FOUND, STOPPED, UNREACHABLE, USAGE
+from sweeps.plain_text import printable
 
 if TYPE_CHECKING:
     from search_spaces import Space
@@ -84,7 +85,7 @@ class _Group(click.Group):
                 return self._invoke(ctx)
         finally:
             for text in ctx.obj:
-                click.echo(text)
+                click.echo(printable(str(text)))
 
     def _invoke(self, ctx: click.Context) -> Any:
         from search_spaces import SpaceError

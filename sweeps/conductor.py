@@ -21,6 +21,7 @@ from sweeps.candidate import Candidate, Training
 from sweeps.config import SweepConfig
 from sweeps.last_words import LastWords
 from sweeps.objectives import Objectives
+from sweeps.plain_text import printable
 from sweeps.records import TrainingRecord
 from sweeps.run_directory import RunDirectory
 
@@ -488,7 +489,7 @@ class Conductor:
             "replayed": not own,
             "seconds": sum(record.seconds for record in own),
             "metric": outcome.metric,
-            "reason": records.printable(outcome.reason),
+            "reason": printable(outcome.reason),
         }
         self.study.tell(
             trial.number,

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any
 
+from sweeps.plain_text import printable
 from sweeps.ranking import fingerprint
-from sweeps.records import printable
 from sweeps.run_directory import DAMAGE, RunDirectory, doctor_command, resume_command
 from sweeps.sealed import read_sealed, write_sealed
 from trace_core.durable import owners

@@ -15,3 +15,10 @@ def plain(text: object) -> str:
 def harmless(text: str) -> str:
     """All of a text in its lines, without what a terminal would obey."""
     return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
+def printable(text: str) -> str:
+    """The text with what UTF-8 has no form for (half of a surrogate pair, which also stands for a
+    byte of a file's name that isn't UTF-8) written as an escape.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()

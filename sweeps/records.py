@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from sweeps.plain_text import printable
 from sweeps.redaction import without_secrets
 from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, doctor_command
 from sweeps.sealed import read_sealed, write_sealed
@@ -97,11 +98,6 @@ class TrainingRecord:
     def metrics(self) -> list[float]:
         """The validation metric at every evaluation, step 0 first."""
         return [entry["metric"] for entry in self.history]
-
-
-def printable(text: str) -> str:
-    """The text with what UTF-8 has no form for (half of a surrogate pair) written as an escape."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def save(run: RunDirectory, record: TrainingRecord, trace: Trace | None = None) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sweeps.plain_text import printable
 from sweeps.report.browsed import WHOLE, Depth
 from sweeps.report.details import ModelTraces, details
 from sweeps.report.facts import Facts, build_facts
@@ -93,14 +94,20 @@ def write_report(
         commands=commands,
         importances=importances,
     )
-    page = render(facts)
     data = ranking.to_json() | {"validity": facts.validity}
     table = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
     parquet = io.BytesIO()
     ranking.frame.to_parquet(parquet, index=False)
-    write_atomically(directory / "ranking.json", f"{table}\n".encode())
-    write_atomically(directory / "ranking.csv", ranking.frame.to_csv(index=False).encode())
-    write_atomically(directory / "ranking.parquet", parquet.getvalue())
-    write_atomically(directory / "report.md", summary(facts).encode())
-    write_atomically(directory / "index.html", page.encode())
+    texts = {
+        "ranking.json": f"{table}\n",
+        "ranking.csv": ranking.frame.to_csv(index=False),
+        "report.md": summary(facts),
+        "index.html": render(facts),
+    }
+    # All are made before one is written. The commands may name a folder whose name isn't UTF-8.
+    files = {name: printable(text).encode() for name, text in texts.items()}
+    page = files.pop("index.html")
+    for name, content in (files | {"ranking.parquet": parquet.getvalue()}).items():
+        write_atomically(directory / name, content)
+    write_atomically(directory / "index.html", page)
     return directory / "index.html"

@@ -28,8 +28,8 @@ from sweeps.decisions import (
     Decision,
     DecisionError,
 )
+from sweeps.plain_text import printable
 from sweeps.ranking import fingerprint
-from sweeps.records import printable
 from sweeps.review import pages
 from sweeps.review.access import COOKIE, Access
 from sweeps.review.comparison import Comparison, compare

@@ -15,7 +15,7 @@ from search_spaces import task_name
 from sweeps import decisions, yaml_text
 from sweeps.config_plain import LARGEST_FILE
 from sweeps.decisions import DecisionError
-from sweeps.records import printable
+from sweeps.plain_text import printable
 from sweeps.review.errors import MissingError
 from sweeps.review.watched import STATES, TROUBLE, Watched, stamp
 from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError

@@ -18,7 +18,7 @@ from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig
 from sweeps.config_messages import ConfigError
 from sweeps.live import Live, live_trace, read_live
-from sweeps.records import printable
+from sweeps.plain_text import printable
 from sweeps.report import ModelTraces, details, render, served
 from sweeps.report.details import evaluated
 from sweeps.report.facts import score_kinds

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +158,23 @@ def test_report_ranks_anew_at_another_alpha_and_retrains_nothing(finished: RunDi
         wanted = 0.2 * model["stability"] + 0.8 * model["explainability"]
         assert model["traceability"] == pytest.approx(wanted, rel=1e-12)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_folder_whose_name_is_not_utf8_is_reported_and_looked_at(
+    finished: RunDirectory, tmp_path: Path
+) -> None:
+    path = tmp_path / os.fsdecode(b"nu\xfe")
+    shutil.copytree(finished.path, path)
+    for command in (["report"], ["doctor"], ["doctor", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", "from sweeps.cli import main; main()", *command, path],
+            env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "nu\\udcfe" in done.stdout
+    assert "nu\\udcfe/report/winner.yaml" in (path / "report" / "report.md").read_text()
 
 
 @pytest.mark.parametrize("alpha", ["std", "entropy", "cross_validated"])
