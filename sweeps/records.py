@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from sweeps.plain_text import printable
+from sweeps.plain_text import plain, printable
 from sweeps.redaction import without_secrets
 from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError, doctor_command
 from sweeps.sealed import read_sealed, write_sealed
@@ -180,6 +180,6 @@ def load(run: RunDirectory, training_id: str) -> TrainingRecord | None:
         return None
     except DAMAGE as error:
         raise RunDirectoryError(
-            f"{path}: not the record of a training ({error}); "
+            f"{path}: not the record of a training ({plain(error)}); "
             f"see what can be had with: {doctor_command(run.path)}"
         ) from None

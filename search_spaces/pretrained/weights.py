@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import pickletools
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -29,6 +32,9 @@ _TYPES = {
 """What safetensors calls the types that aren't of floating point."""
 # Under which a training's checkpoint keeps the model's state, beside the optimiser's.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+_LONGEST_NAME = 1000
+"""Characters of an object's name in a pickle."""
+_TOO_LONG = f"it names an object by more than {_LONGEST_NAME:,} characters"
 
 
 def read(files: Iterable[Path], where: str, *, values: bool = True) -> dict[str, Tensor]:
@@ -125,6 +131,7 @@ def _pickled(file: Path, where: str) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")
             # The format before PyTorch 1.6 is no archive, and can't be mapped.
             mapped = zipfile.is_zipfile(file)
+            _require_short_names(file)
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise SpaceError(
@@ -143,6 +150,33 @@ def _pickled(file: Path, where: str) -> dict[str, Tensor]:
     if not good or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise SpaceError(f"{where}: {file} holds {shown(content)}; must be a state dict of tensors")
     return dict(content)
+
+
+def _require_short_names(file: Path) -> None:
+    """Raise UnpicklingError for a pickle that names an object at such length that PyTorch would
+    take minutes to tell of it. What else is wrong with a pickle, PyTorch tells.
+    """
+    try:
+        for code, name, _ in chain.from_iterable(map(pickletools.genops, _pickles(file))):
+            if code.name == "GLOBAL" and len(name) > _LONGEST_NAME:
+                raise pickle.UnpicklingError(_TOO_LONG)
+    except pickle.UnpicklingError:
+        raise
+    except UnicodeDecodeError as error:
+        if len(error.object) > _LONGEST_NAME:
+            raise pickle.UnpicklingError(_TOO_LONG) from None
+    except Exception:
+        return
+
+
+def _pickles(file: Path) -> Iterator[bytes | IO[bytes]]:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            yield from (archive.read(e) for e in archive.infolist() if "data.pkl" in e.filename)
+    else:
+        # Before PyTorch 1.6 a file began with five, one after the other.
+        with file.open("rb") as opened:
+            yield from [opened] * 5
 
 
 def _broken(file: Path, error: BaseException) -> str:

@@ -130,6 +130,7 @@ def test_a_damaged_or_missing_trace_is_found_all_the_same(run: RunDirectory) -> 
         ({"seed": True}, "seed is of type bool"),
         ({"baseline": []}, "baseline is of type list"),
         ({"history": [3]}, ""),
+        ({"\x1b[2J": 3}, r"unexpected keyword argument '\?\[2J'"),
         ({"history": [{"epoch": 0}]}, "step"),
         ({"history": []}, "the end of its history is missing"),
         ({"made_with": 3}, "made_with is of type int"),

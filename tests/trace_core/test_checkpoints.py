@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -779,3 +780,21 @@ def test_a_message_is_short_whatever_the_file_says(tmp_path):
     with pytest.raises(CheckpointError, match=r"step-1\.pt: ") as caught:
         trace_checkpoints([tmp_path])
     assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00e9"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_name_without_end_is_refused_at_once(tmp_path: Path, zipped: bool, letter: str) -> None:
+    good, bad = tmp_path / "step-0.pt", tmp_path / "step-1.pt"
+    torch.save({"a": torch.ones(3)}, good)
+    pickled = b"\x80\x02c" + letter.encode() * 100_000 + b"\nb\n."
+    bad.write_bytes(pickled)
+    if zipped:
+        with zipfile.ZipFile(good) as archive, zipfile.ZipFile(bad, "w") as changed:
+            for name in archive.namelist():
+                data = archive.read(name)
+                changed.writestr(name, pickled if name.endswith("data.pkl") else data)
+    begun = time.process_time()
+    with pytest.raises(CheckpointError, match="names an object by more than 1,000 characters"):
+        trace_checkpoints([good, bad])
+    assert time.process_time() - begun < 1

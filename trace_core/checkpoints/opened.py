@@ -12,14 +12,16 @@ import ctypes
 import json
 import os
 import pickle
+import pickletools
 import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,6 +39,9 @@ _STATES = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked|inv_f
 """Buffers that are saved with the parameters and aren't learned."""
 _LONGEST = 2000
 """Characters of a message: an error of PyTorch's may hold what it has read."""
+_LONGEST_NAME = 1000
+"""Characters of an object's name in a pickle."""
+_TOO_LONG = f"WeightsUnpickler error: it names an object by more than {_LONGEST_NAME:,} characters"
 _MADV_DONTNEED = 4
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -261,6 +266,7 @@ def _load(file: Path) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            _require_short_names(file)
             return torch.load(file, map_location="cpu", weights_only=True, mmap=_as_in_memory(file))
         except pickle.UnpicklingError as error:
             refused = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", str(error))
@@ -284,6 +290,33 @@ def _load(file: Path) -> object:
                 f"{file}: is no whole file of torch.save ({said[0] if said else error!r}); copy or "
                 "download it again"
             ) from None
+
+
+def _require_short_names(file: Path) -> None:
+    """Raise UnpicklingError for a pickle that names an object at such length that PyTorch would
+    take minutes to tell of it. What else is wrong with a pickle, PyTorch tells.
+    """
+    try:
+        for code, name, _ in chain.from_iterable(map(pickletools.genops, _pickles(file))):
+            if code.name == "GLOBAL" and len(name) > _LONGEST_NAME:
+                raise pickle.UnpicklingError(_TOO_LONG)
+    except pickle.UnpicklingError:
+        raise
+    except UnicodeDecodeError as error:
+        if len(error.object) > _LONGEST_NAME:
+            raise pickle.UnpicklingError(_TOO_LONG) from None
+    except Exception:
+        return
+
+
+def _pickles(file: Path) -> Iterator[bytes | IO[bytes]]:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            yield from (archive.read(e) for e in archive.infolist() if "data.pkl" in e.filename)
+    else:
+        # Before PyTorch 1.6 a file began with five, one after the other.
+        with file.open("rb") as opened:
+            yield from [opened] * 5
 
 
 def _as_in_memory(file: Path) -> bool:

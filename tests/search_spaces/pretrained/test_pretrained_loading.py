@@ -208,6 +208,13 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, zipped: bool) -> None:
     assert not marker.exists()
 
 
+def test_a_name_without_end_in_a_pickle_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "cnn.pth"
+    path.write_bytes(b"\x80\x02c" + b"a" * 100_000 + b"\nb\n.")
+    told = refused(image_task(), path, builder=CONVOLUTIONS)
+    assert "it names an object by more than 1,000 characters" in told
+
+
 def test_a_whole_module_is_refused(tmp_path: Path) -> None:
     torch.save(Convolutions(), tmp_path / "whole.pt")
     assert "might run code" in refused(image_task(), tmp_path / "whole.pt", builder=CONVOLUTIONS)
