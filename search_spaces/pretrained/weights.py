@@ -158,7 +158,7 @@ def _require_short_names(file: Path) -> None:
     """
     try:
         for code, name, _ in chain.from_iterable(map(pickletools.genops, _pickles(file))):
-            if code.name == "GLOBAL" and len(name) > _LONGEST_NAME:
+            if code.name == "GLOBAL" and len(str(name)) > _LONGEST_NAME:
                 raise pickle.UnpicklingError(_TOO_LONG)
     except pickle.UnpicklingError:
         raise
