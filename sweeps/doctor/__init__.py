@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweeps.doctor.derived import examine_derived
-from sweeps.doctor.findings import Audit, Finding, Repair
+from sweeps.doctor.findings import Audit, Finding, Repair, short
 from sweeps.doctor.others import examine_others
 from sweeps.doctor.patient import ASIDE, OnProgress, Patient
 from sweeps.doctor.settings import examine_settings
-from sweeps.doctor.study import examine_study, short
+from sweeps.doctor.shapes import examine_shapes, lock_is_misshapen, require_place_aside
+from sweeps.doctor.study import examine_study
 from sweeps.doctor.trainings import examine_trainings
 from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError
 
@@ -57,7 +58,8 @@ def examine(
 
     Raises ConnectionError where its database can't be reached.
     """
-    patient = Patient(run, driven=not ours and run.driven, on_progress=on_progress)
+    driven = not ours and not lock_is_misshapen(run) and run.driven
+    patient = Patient(run, driven=driven, on_progress=on_progress)
     if patient.driven:
         patient.audit.note(
             ".",
@@ -65,7 +67,8 @@ def examine(
             means="only what doesn't change meanwhile is looked at",
             todo="look again when it has ended",
         )
-    for what, look in _PARTS.items():
+    parts = _PARTS if examine_shapes(patient) else {}
+    for what, look in parts.items():
         try:
             look(patient)
         except ConnectionError:
@@ -87,10 +90,15 @@ def repair(
     """Audit a run directory, repair what can be, and audit it again: what was found, what was done,
     and what is left.
 
-    Raises RunDirectoryError if a process drives it, and ConnectionError where its database can't be
-    reached.
+    Raises RunDirectoryError if a process drives it or there is nowhere to put what is replaced, and
+    ConnectionError where its database can't be reached.
     """
+    require_place_aside(run)
     done: list[Repair] = []
+    if lock_is_misshapen(run):
+        # Nobody can hold it, and without it nobody may repair.
+        aside = Patient(run, driven=False).aside(run.path / "driver.lock")
+        done.append(Repair("driver.lock", aside))
     with run.driving():
         before = after = examine(run, on_progress, ours=True)
         for _ in range(ROUNDS):

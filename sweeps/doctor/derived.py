@@ -13,8 +13,8 @@ from typing import Any
 from search_spaces import SpaceError
 from sweeps import decisions
 from sweeps.config_messages import ConfigError
-from sweeps.doctor.patient import Patient
-from sweeps.doctor.study import ENDED, short
+from sweeps.doctor.findings import short
+from sweeps.doctor.patient import ENDED, Patient
 from sweeps.doctor.trainings import zip_trouble
 from sweeps.kept_scores import KeptScores
 from sweeps.ranking import fingerprint
@@ -32,7 +32,9 @@ def examine_derived(patient: Patient) -> None:
     """Look at it. What a running sweep is about to write again is left."""
     if not patient.driven:
         _scores(patient)
-        _report(patient)
+        # What was derived from trials that the study lost isn't wrong: they are found again first.
+        if not patient.partial:
+            _report(patient)
     _decisions(patient)
 
 

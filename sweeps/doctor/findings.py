@@ -85,3 +85,9 @@ class Audit:
     def count(self, kind: str, number: int = 1) -> None:
         """Something was read."""
         self.checked[kind] = self.checked.get(kind, 0) + number
+
+
+def short(error: BaseException) -> str:
+    """An error in a line that isn't long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -53,6 +53,9 @@ def examine_others(patient: Patient) -> None:
 
 def _logged(patient: Patient) -> None:
     for path in files_in(patient.run.path / "logged"):
+        if path.suffix != ".txt" or not path.is_file():
+            patient.audit.note(patient.name(path), "isn't the sweep's", means="it is left alone")
+            continue
         lines = path.read_bytes().decode(errors="replace").splitlines()
         bad = [line for line in lines[:-1] if not _LOGGED.fullmatch(line)]
         named = bool(lines) and lines[0].startswith("sweep ")

@@ -20,6 +20,9 @@ from trace_core.durable import make_folder, write_atomically
 ASIDE = "damaged"
 """The folder of a run directory into which a repair puts what is damaged."""
 
+ENDED = ("COMPLETE", "PRUNED", "FAILED")
+"""The states of a trial that has ended."""
+
 OnProgress = Callable[[str, int, int], None]
 """Called with what is read, how much of it was, and how much there is."""
 
@@ -30,8 +33,9 @@ class Patient:
 
     ``config`` is None where none can be had, ``trials`` where the study can't be read, ``ledger``
     where there is none or it is damaged. ``kept`` is the configuration in ``environment.json``,
-    and ``former`` the same, if the sweep's is another by now.
-    ``driven``: a process drives the sweep.
+    and ``former`` the same, if the sweep's is another by now. ``vouched``: ``sweep.yaml`` could be
+    read, and ``environment.json`` has a seal. ``partial``: the study has lost trials, so that what
+    derives from it says more than it does. ``driven``: a process drives the sweep.
     """
 
     run: RunDirectory
@@ -41,8 +45,10 @@ class Patient:
     config: SweepConfig | None = None
     former: SweepConfig | None = None
     kept: Mapping[str, Any] | None = None
+    vouched: bool = False
     trials: list[StudyTrial] | None = None
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    partial: bool = False
     ledger: pd.DataFrame | None = None
     records: dict[str, TrainingRecord] = field(default_factory=dict)
     unsound: set[str] = field(default_factory=set)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from search_spaces import SpaceError, architecture_names, source_of, task_names
 from sweeps import yaml_text
-from sweeps.config import SweepConfig, load_config
+from sweeps.config import SweepConfig
 from sweeps.config_messages import ConfigError
 from sweeps.doctor.patient import Patient
 from sweeps.run_directory import CONFIGURATION, DAMAGE, RunDirectoryError
+from sweeps.sealed import SEAL
 from trace_core.durable import write_atomically
 
 _MISSING = "a key that isn't there"
@@ -38,7 +42,7 @@ def _environment(patient: Patient) -> None:
             reason_of(error),
             **told,
             todo=f"{patient.repair} puts it aside; the sweep goes on without",
-            cure=lambda: _without_environment(patient, patient.aside(run.environment)),
+            cure=lambda: patient.aside(run.environment),
         )
         return
     audit.count("settings")
@@ -47,20 +51,29 @@ def _environment(patient: Patient) -> None:
             where,
             "is gone",
             **told,
-            todo=f"{patient.repair} makes one that holds the configuration",
-            cure=lambda: _without_environment(patient, ""),
+            todo=f"{patient.repair} makes one that holds the configuration, once the study "
+            "agrees with sweep.yaml",
+            cure=lambda: _new_environment(patient),
         )
     kept = environment.get(CONFIGURATION)
     patient.kept = kept if isinstance(kept, Mapping) else None
 
 
-def _without_environment(patient: Patient, done: str) -> str:
+def _new_environment(patient: Patient) -> str:
+    """Make one from ``sweep.yaml``, which from then on vouches for it: so only where the study was
+    read and doesn't say otherwise.
+    """
+    if patient.config is None or patient.trials is None or patient.partial:
+        return ""
+    patient.run.keep_configuration(patient.config.resolved())
+    return "one with the configuration alone was written"
+
+
+def _has_seal(path: Path) -> bool:
     try:
-        config = load_config(patient.run.configuration, as_data=True)
-        patient.run.keep_configuration(config.resolved())
-    except (ConfigError, RunDirectoryError):
-        return done
-    return f"{done}; one with the configuration alone was written".removeprefix("; ")
+        return SEAL in json.loads(path.read_bytes())
+    except DAMAGE:
+        return False
 
 
 def _configuration(patient: Patient) -> None:
@@ -77,7 +90,8 @@ def _configuration(patient: Patient) -> None:
         raw, trouble = None, f"is no configuration ({' '.join(str(error).split())})"
     if raw is not None:
         audit.count("settings")
-        patient.config, said = _loaded(patient, raw)
+        patient.config, said = loaded(patient, raw)
+        patient.vouched = not said and patient.kept is not None and _has_seal(run.environment)
         if said and raw != patient.kept:
             trouble = f"is not valid: {said}"
         elif said:
@@ -100,7 +114,7 @@ def _configuration(patient: Patient) -> None:
             todo="put a copy of the file in its place",
         )
         return
-    patient.config, _ = _loaded(patient, patient.kept)
+    patient.config, _ = loaded(patient, patient.kept)
     audit.problem(
         where,
         trouble,
@@ -111,7 +125,7 @@ def _configuration(patient: Patient) -> None:
     )
 
 
-def _loaded(patient: Patient, data: Mapping[str, Any]) -> tuple[SweepConfig | None, str]:
+def loaded(patient: Patient, data: Mapping[str, Any]) -> tuple[SweepConfig | None, str]:
     """The configuration, as data, or what is wrong with it."""
     try:
         source = str(patient.run.configuration)
@@ -121,11 +135,13 @@ def _loaded(patient: Patient, data: Mapping[str, Any]) -> tuple[SweepConfig | No
 
 
 def write_again(patient: Patient) -> str:
-    """Write ``sweep.yaml`` from ``environment.json``; says so."""
+    """Write ``sweep.yaml`` from ``environment.json``, unless the study says otherwise; says so."""
+    if patient.config is None:
+        return ""
     done = ""
     if patient.run.configuration.exists():
         done = f"{patient.aside(patient.run.configuration)}; "
-    config, _ = _loaded(patient, patient.kept or {})
+    config, _ = loaded(patient, patient.kept or {})
     assert config is not None
     write_atomically(patient.run.configuration, config.dump().encode())
     return f"{done}written again from environment.json"
@@ -135,9 +151,9 @@ def _compare(patient: Patient) -> None:
     """Which keys are others than when the sweep was last driven."""
     if patient.kept is None or patient.config is None:
         return
-    changed = list(_differences(patient.kept, patient.config.resolved()))
+    changed = list(differences(patient.kept, patient.config.resolved()))
     if changed:
-        patient.former, _ = _loaded(patient, patient.kept)
+        patient.former, _ = loaded(patient, patient.kept)
         patient.audit.note(
             patient.name(patient.run.configuration),
             f"was changed since the sweep was last driven: {'; '.join(changed[:5])}"
@@ -148,17 +164,17 @@ def _compare(patient: Patient) -> None:
         )
 
 
-def _differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
+def differences(before: Any, now: Any, key: str = "") -> Iterator[str]:
     """The keys of ``before`` that are others now; what a newer version added is no change."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name, value in before.items():
-            yield from _differences(value, now.get(name, _MISSING), f"{key}.{name}".lstrip("."))
+            yield from differences(value, now.get(name, _MISSING), f"{key}.{name}".lstrip("."))
         if key.startswith("space"):
             yield from (f"{key}.{name} is new" for name in now if name not in before)
     elif isinstance(before, list | tuple) and isinstance(now, list | tuple):
         if list(before) != list(now) and (
             len(before) != len(now)
-            or any(True for pair in zip(before, now, strict=True) for _ in _differences(*pair, key))
+            or any(True for pair in zip(before, now, strict=True) for _ in differences(*pair, key))
         ):
             yield f"{key} is {list(now)!r}, and was {list(before)!r}"
     elif before != now or isinstance(before, bool) != isinstance(now, bool):
@@ -177,6 +193,7 @@ def _earlier(patient: Patient) -> None:
         patient.audit.count("settings")
     if not trouble:
         return
+    again = _can_be_gathered(patient.config)
     patient.audit.problem(
         patient.name(run.earlier),
         trouble,
@@ -184,29 +201,42 @@ def _earlier(patient: Patient) -> None:
         "be tried of them would not be",
         remains="all that was tried; the sweeps that warm_start names may still have the points",
         todo=f"{patient.repair} gathers them again, if those sweeps are there; else put an "
-        "undamaged copy in its place",
-        cure=lambda: _gather_again(patient),
+        "undamaged copy in its place"
+        if again
+        else "put an undamaged copy in its place: to gather them again takes the files, "
+        "checkpoints or code that sweep.yaml names, at which the doctor doesn't look",
+        cure=(lambda: _gather_again(patient)) if again else None,
     )
 
 
+def _can_be_gathered(config: SweepConfig | None) -> bool:
+    """Whether the points can be gathered without anything that the run directory names but the
+    earlier sweeps: to tell a model by its content reads files, asks a hub, or finds a module, which
+    runs the code of its package.
+    """
+    if config is None or config.task not in task_names():
+        return False
+    names = config.space.architectures
+    return all(name in architecture_names() and source_of(name) is None for name in names)
+
+
 def _gather_again(patient: Patient) -> str:
-    from search_spaces import SpaceError, is_import_path
     from sweeps.earlier import gather
     from sweeps.sealed import write_sealed
 
-    if patient.config is None:
+    config = patient.config
+    if config is None or not _can_be_gathered(config):
         return ""
-    named = (patient.config.task, *patient.config.space.architectures)
-    if any(isinstance(each, str) and is_import_path(each) for each in named):
-        # Who looks at a run directory imports nothing of it, and to gather needs its code.
+    # One in a database would be asked of whatever address the file has.
+    if any(Path(path, patient.run.study.name).exists() for path in config.warm_start):
         return ""
     try:
-        points = gather(patient.config).points
-    except (ConfigError, RunDirectoryError, SpaceError, ConnectionError, OSError):
+        points = gather(config).points
+    except (ConfigError, RunDirectoryError, SpaceError, ConnectionError, *DAMAGE):
         return ""
     done = patient.aside(patient.run.earlier) if patient.run.earlier.exists() else ""
     write_sealed(patient.run.earlier, {"points": points})
-    return f"{done}; gathered again from {len(patient.config.warm_start)} sweeps".lstrip("; ")
+    return f"{done}; gathered again from {len(config.warm_start)} sweeps".removeprefix("; ")
 
 
 def reason_of(error: RunDirectoryError) -> str:

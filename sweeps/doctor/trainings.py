@@ -17,7 +17,7 @@ from sweeps import records
 from sweeps.doctor.patient import Patient
 from sweeps.doctor.settings import reason_of
 from sweeps.records import EARLIER, TrainingRecord
-from sweeps.run_directory import RunDirectoryError
+from sweeps.run_directory import DAMAGE, RunDirectoryError
 from sweeps.selection import StudyTrial
 from trace_core import Trace, TraceError
 
@@ -35,6 +35,7 @@ def examine_trainings(patient: Patient) -> None:
         patient.on_progress("trainings", count, len(ids))
         _training(patient, training_id)
     patient.on_progress("trainings", len(ids), len(ids))
+    _without_hash(patient)
     _checkpoints(patient)
     if patient.trials is None:
         return
@@ -88,6 +89,18 @@ def _training(patient: Patient, training_id: str) -> None:
     )
 
 
+def _without_hash(patient: Patient) -> None:
+    made = [record for record in patient.records.values() if record.state == "COMPLETE"]
+    bare = [record for record in made if not record.trace_sha256]
+    if bare:
+        patient.audit.note(
+            "traces",
+            f"{len(bare)} of its {len(made)} records of COMPLETE trainings carry no hash of their "
+            "trace: an earlier version wrote them",
+            means="a trace that was exchanged for another training's wouldn't be noticed",
+        )
+
+
 def _unlike(record: TrainingRecord, training_id: str) -> str:
     """What in a record that could be read can't be of this training."""
     if record.training_id != training_id:
@@ -101,7 +114,7 @@ def _unlike(record: TrainingRecord, training_id: str) -> str:
         if record.state == "COMPLETE":
             figures = (record.baseline, record.metric_test)
             sound = sound and bool(record.history) and None not in figures
-    except (TypeError, KeyError):
+    except DAMAGE:
         sound = False
     return "" if sound else "lacks figures, or has some that no training has"
 
@@ -240,15 +253,19 @@ def _fits(patient: Patient, trial: StudyTrial, ended: list[TrainingRecord]) -> N
 def _orphans(patient: Patient, wanted: set[str]) -> None:
     """Records that no trial of the study has."""
     trials = patient.trials or []
-    numbers = {trial.number for trial in trials}
-    models = {trial.details.get("model") for trial in trials if trial.state == "INTERRUPTED"}
+    begun = [trial for trial in trials if trial.state == "INTERRUPTED"]
+    models = {trial.details.get("model") for trial in begun}
+    # A trial is trained once its model is noted.
+    bare = {trial.number for trial in begun if "model" not in trial.details}
+    numbers = {trial.number for trial in trials} - bare
     lost: list[tuple[str, TrainingRecord]] = []
     left: list[tuple[str, TrainingRecord]] = []
     for training_id, record in patient.records.items():
         if training_id in wanted or record.trial == EARLIER or record.model_id in models:
             continue
         (left if record.trial in numbers else lost).append((training_id, record))
-    if lost and not patient.driven:
+    if lost and not patient.driven and not patient.partial:
+        patient.partial = True
         told = sorted({record.trial for _, record in lost})
         patient.audit.problem(
             "study.json" if patient.run.study.exists() else patient.name(patient.run.journal),
