@@ -1,5 +1,6 @@
 """Whether ``sweep.yaml`` is what the study was made with. A study whose lines hold is evidence
-above it; above the study is only ``environment.json`` under its seal where ``sweep.yaml`` agrees.
+above it; above the study is only ``environment.json`` under its seal where ``sweep.yaml`` agrees,
+unless the records bear the study out.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from sweeps.config import SweepConfig
 from sweeps.doctor.patient import Patient
 from sweeps.doctor.settings import differences, loaded, write_again
 from sweeps.doctor.study_place import find_study
+from sweeps.doctor.trust import borne_out
 from sweeps.selection import changed_keys
 from sweeps.selection.place import place_of
 
@@ -24,7 +26,8 @@ def compare_configuration(patient: Patient) -> bool:
         return True
     now = config.resolved()
     kept = patient.kept or {}
-    if patient.vouched and all(kept.get(key) == now[key] for key in changed):
+    vouched = patient.vouched and all(kept.get(key) == now[key] for key in changed)
+    if vouched and not borne_out(patient):
         _another(patient, changed)
         return False
     _changed_since(patient, config, changed)
@@ -46,7 +49,8 @@ def _changed_since(patient: Patient, config: SweepConfig, changed: list[str]) ->
     told = f": {'; '.join(values[:5])}{more}" if values else ""
     # Where it couldn't be read the configuration is that of environment.json.
     run = patient.run
-    where = run.environment if now == kept else run.configuration
+    unread = now == kept and not patient.vouched
+    where = run.environment if unread else run.configuration
     patient.audit.problem(
         patient.name(where),
         f"{', '.join(changed)} changed since the sweep began",

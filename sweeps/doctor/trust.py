@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from sweeps.candidate import Candidate
 from sweeps.config import SweepConfig
 from sweeps.doctor.findings import short
 from sweeps.doctor.patient import ENDED, Patient
+from sweeps.ledger import ledger_table
 from sweeps.records import EARLIER, TrainingRecord
 from sweeps.run_directory import DAMAGE, RunDirectory, RunDirectoryError
 
@@ -74,6 +75,14 @@ def doubt_of(patient: Patient) -> Doubt | None:
         if wrong:
             return Doubt(f"doesn't fit sweep.yaml: trial {number}: {wrong}", patient.vouched)
     return None
+
+
+def borne_out(patient: Patient) -> bool:
+    """Whether the study's trials are those of which there are records."""
+    table = ledger_table([replace(each, values=None) for each in patient.trials or []], [])
+    kept = known_records(patient.run)
+    own = any(record.trial != EARLIER for record in kept.values())
+    return own and not _against_records(ledger_rows(table), kept)
 
 
 def _against_records(rows: Mapping[int, Row], kept: Mapping[str, TrainingRecord]) -> str:

@@ -174,6 +174,16 @@ def test_a_study_of_another_sweep_is_put_aside_where_a_seal_vouches(
     assert contents(finished) == before
 
 
+def test_a_study_that_the_records_bear_out_stays_where_all_else_is_of_another_sweep(
+    finished: RunDirectory, foreign: RunDirectory
+) -> None:
+    shutil.copyfile(foreign.environment, finished.environment)
+    shutil.copyfile(foreign.configuration, finished.configuration)
+    before = contents(finished)
+    assert any("changed since the sweep began" in each for each in problems(finished, "--repair"))
+    assert contents(finished) == before
+
+
 def test_a_ledger_that_contradicts_a_whole_study_is_no_source_of_trials(
     finished: RunDirectory, foreign: RunDirectory
 ) -> None:
