@@ -79,10 +79,13 @@ def doubt_of(patient: Patient) -> Doubt | None:
 
 def borne_out(patient: Patient) -> bool:
     """Whether the study's trials are those of which there are records."""
-    table = ledger_table([replace(each, values=None) for each in patient.trials or []], [])
     kept = known_records(patient.run)
     own = any(record.trial != EARLIER for record in kept.values())
-    return own and not _against_records(ledger_rows(table), kept)
+    try:
+        table = ledger_table([replace(each, values=None) for each in patient.trials or []], [])
+        return own and len(table) > 0 and not _against_records(ledger_rows(table), kept)
+    except DAMAGE:
+        return False
 
 
 def _against_records(rows: Mapping[int, Row], kept: Mapping[str, TrainingRecord]) -> str:
@@ -92,8 +95,10 @@ def _against_records(rows: Mapping[int, Row], kept: Mapping[str, TrainingRecord]
         of_model.setdefault(row["model_id"], set()).add(number)
     own = [record for record in kept.values() if record.trial != EARLIER]
     for record in own:
-        model = rows[record.trial]["model_id"] if record.trial in rows else ""
-        if model and model != record.model_id:
+        row = rows.get(record.trial, {"state": "", "model_id": ""})
+        model = row["model_id"] if row["state"] in ENDED else ""
+        # A trial that was asked for again may have got another model: then its own are there too.
+        if model and model != record.model_id and not _made(row, kept):
             return (
                 f"is of another sweep: trial {record.trial} is of model {model}, and its "
                 f"record {record.training_id} of {record.model_id}"
@@ -104,9 +109,8 @@ def _against_records(rows: Mapping[int, Row], kept: Mapping[str, TrainingRecord]
             return f"is of another sweep: trial {number}: {wrong}"
     # A row may be older than how its trial ended: its model tells all the same.
     told = {(number, row["model_id"]) for number, row in rows.items()}
-    borne_out = any((record.trial, record.model_id) in told for record in own)
-    borne_out = borne_out or any(each in kept for row in rows.values() for each in _ids(row))
-    if rows and own and not borne_out:
+    known = any((record.trial, record.model_id) in told for record in own)
+    if rows and own and not known and not any(_made(row, kept) for row in rows.values()):
         return "is of another sweep: no record in traces/ is of a trial that it has"
     return ""
 
@@ -115,8 +119,7 @@ def _against_row(row: Row, kept: Mapping[str, TrainingRecord], same_model: set[i
     """What the records of a row's trainings say otherwise."""
     if row["state"] not in ENDED:
         return ""
-    ids = _ids(row)
-    made = [kept[each] for each in ids if each in kept]
+    ids, made = _ids(row), _made(row, kept)
     for record in made:
         if record.model_id != row["model_id"]:
             return f"its training {record.training_id} is of model {record.model_id}"
@@ -132,6 +135,10 @@ def _against_row(row: Row, kept: Mapping[str, TrainingRecord], same_model: set[i
     if not math.isnan(told) and not math.isclose(told, mean, rel_tol=1e-9, abs_tol=1e-12):
         return f"its metric is {told:.9g}, and its records say {mean:.9g}"
     return ""
+
+
+def _made(row: Row, kept: Mapping[str, TrainingRecord]) -> list[TrainingRecord]:
+    return [kept[each] for each in _ids(row) if each in kept]
 
 
 def _ids(row: Row) -> list[str]:

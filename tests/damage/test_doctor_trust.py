@@ -209,6 +209,18 @@ def test_a_journal_is_not_made_from_the_ledger_of_another_sweep(
     assert f"next: tracerank resume {foreign.path}" in result.stderr
 
 
+def test_a_record_that_no_trial_has_any_more_is_no_evidence_against_the_ledger(
+    finished: RunDirectory,
+) -> None:
+    trials = read_trials(finished)
+    record = next(each for each in known_records(finished).values() if each.trial == 3)
+    stale = asdict(record) | {"training_id": "0123456789ab", "model_id": "ba9876543210"}
+    write_sealed(finished.record("0123456789ab"), stale)
+    finished.journal.unlink()
+    doctor(finished, "--repair")
+    assert read_trials(finished) == trials
+
+
 def test_a_ledger_of_which_no_record_tells_is_not_taken(finished: RunDirectory) -> None:
     for record in known_records(finished).values():
         told = asdict(record) | {"trial": record.trial + 10}
