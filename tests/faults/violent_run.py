@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 import threading
@@ -87,7 +88,8 @@ class Runs:
     def make(self, name: str, seed: int, sweep: str | None = None) -> Result:
         """One run of a kind; the seed decides on the sweep, if none is named, and on the moment."""
         kind = KINDS[name]
-        sweep = sweep or kind.sweeps[seed % len(kind.sweeps)]
+        # Not by the seed's remainder: a campaign's seeds of a kind are a fixed way apart.
+        sweep = sweep or random.Random(seed).choice(kind.sweeps)
         result = Result(name, sweep, seed, "well")
         reference = self.reference(sweep)
         configuration = SWEEPS[sweep](**{"limits": dict(kind.limits)} if kind.limits else {})
