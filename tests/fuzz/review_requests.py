@@ -42,7 +42,7 @@ class Server:
         folder.mkdir()
         (sandbox.root() / "secret").write_text(SECRET)
         self.log = sandbox.root() / "served.log"
-        for name in ("first", HOSTILE, "damaged", "piped", "linked", "deviant"):
+        for name in (*GOOD, *BAD):
             shutil.copytree(run_files.good(), folder / name)
         (folder / "damaged" / "study.journal").write_text("{}\n" * 3)
         (folder / "piped" / "decision.json").unlink(missing_ok=True)
@@ -110,13 +110,12 @@ def end() -> None:
         server.cache_clear()
 
 
+GOOD = ("first", HOSTILE)
+BAD = ("damaged", "piped", "linked", "deviant")
+"""Runs of which the server says what is wrong with them."""
 NAMES = (
-    "first",
-    HOSTILE,
-    "damaged",
-    "piped",
-    "linked",
-    "deviant",
+    *GOOD,
+    *BAD,
     "gone",
     "..",
     ".",
@@ -124,7 +123,6 @@ NAMES = (
     "a\0b",
     "x" * 3000,
 )
-GOOD = ("first", HOSTILE, "linked")
 SHORT = [text for text in TEXTS if len(text) < 9000]
 OVERLONG = (
     "%c0%ae%c0%ae/",
@@ -355,9 +353,7 @@ def require_fit(answer: bytes) -> None:
     if status[:1] == b"5":
         assert status in (b"500", b"503"), status
         assert b"the server failed" not in answer, answer[-400:]
-        assert any(name.encode() in answer for name in ("damaged", "piped", "deviant")), answer[
-            -400:
-        ]
+        assert any(name.encode() in answer for name in BAD), answer[-400:]
     head, _, body = answer.partition(b"\r\n\r\n")
     if b"text/html" in head:
         # What was asked for is shown as text.
