@@ -18,6 +18,7 @@ from sweeps.config_sections import MOST
 from sweeps.handle import Sweep
 from sweeps.run_config import load_run_config
 from sweeps.run_directory import RunDirectory, resume_command
+from sweeps.stopping import Stopped, stoppable_at_once
 from sweeps.storing import UnwrittenError, words
 from trace_core.durable import write_atomically
 
@@ -39,11 +40,10 @@ class SweepInterrupted(KeyboardInterrupt):
     What was finished is stored, and `resume` goes on. ``sweep`` is what there is.
     """
 
-    def __init__(self, sweep: Sweep, done: int, trials: int, terminated: bool) -> None:
+    def __init__(self, sweep: Sweep, terminated: bool, after: str = "") -> None:
         word = "stopped" if terminated else "interrupted"
         super().__init__(
-            f"{word} after {done} of {trials} trials. "
-            f"Continue with: {resume_command(sweep.path)} (in Python: sweeps.resume)"
+            f"{word}{after}. Continue with: {resume_command(sweep.path)} (in Python: sweeps.resume)"
         )
         self.sweep = sweep
         self.terminated = terminated
@@ -228,7 +228,11 @@ def drive_directory(
     from sweeps.sweep import SweepResult, drive
 
     sweep = Sweep(directory.path)
-    with _display(directory, settings.metric_name, progress) as update:
+    with (
+        stoppable_at_once(),
+        _broken(sweep),
+        _display(directory, settings.metric_name, progress) as update,
+    ):
 
         def report(result: SweepResult) -> None:
             # While the directory is held: whoever watches takes its end for that of the sweep.
@@ -239,16 +243,15 @@ def drive_directory(
             update(counts)
             on_progress(counts)
 
-        with _broken(directory):
-            result = drive(
-                directory,
-                settings,
-                workers=workers,
-                address=address,
-                import_path=import_path,
-                on_progress=changed,
-                at_end=report,
-            )
+        result = drive(
+            directory,
+            settings,
+            workers=workers,
+            address=address,
+            import_path=import_path,
+            on_progress=changed,
+            at_end=report,
+        )
     done = settings.trials - result.open
     if result.limit and progress:
         print(
@@ -257,16 +260,19 @@ def drive_directory(
             file=sys.stderr,
         )
     if not result.complete and not result.limit:
-        raise SweepInterrupted(sweep, done, settings.trials, result.terminated)
+        after = f" after {done} of {settings.trials} trials"
+        raise SweepInterrupted(sweep, result.terminated, after)
     return sweep
 
 
 @contextlib.contextmanager
-def _broken(directory: RunDirectory) -> Iterator[None]:
+def _broken(sweep: Sweep) -> Iterator[None]:
     """What breaks a sweep from outside, with what to do then."""
-    stored, go_on = "what was finished is stored", f"go on with: {resume_command(directory.path)}"
+    stored, go_on = "what was finished is stored", f"go on with: {resume_command(sweep.path)}"
     try:
         yield
+    except KeyboardInterrupt as interrupt:
+        raise SweepInterrupted(sweep, isinstance(interrupt, Stopped)) from interrupt
     except ConnectionError as error:
         raise ConnectionError(f"{error}; {stored}; {go_on}") from error
     except (UnwrittenError, OSError) as error:

@@ -78,6 +78,14 @@ def _locked(file: IO[str]) -> bool:
     return False
 
 
+def _remove_scratch(folder: Path, note: Path) -> None:
+    # Without a descriptor to spare nothing can be removed: the note stays then.
+    shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        with contextlib.suppress(OSError):
+            note.unlink()
+
+
 def _require_lock(entry: os.DirEntry[str]) -> None:
     """The one link that there may be is Optuna's lock of the journal; it leads nowhere."""
     if not entry.is_symlink():
@@ -304,22 +312,19 @@ class RunDirectory:
         try:
             yield folder
         finally:
-            # Without a descriptor to spare nothing can be removed: the note stays then.
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                with contextlib.suppress(OSError):
-                    note.unlink()
+            _remove_scratch(folder, note)
 
     def _drop_scratch(self) -> None:
+        note = self.path / SCRATCH_NOTE
         with contextlib.suppress(OSError, ValueError):
-            named, _, of = (self.path / SCRATCH_NOTE).read_text().partition("\n")
+            named, _, of = note.read_text().partition("\n")
             folder = Path(named)
             # Nothing else, whoever wrote the note.
             ours = folder.parent == Path(tempfile.gettempdir()) and folder.name.startswith(_SCRATCH)
             # A copy has the note of the one it was made of; one that was moved has its own.
             ours = ours and (Path(of) == self.path.resolve() or not Path(of).exists())
             if ours and folder.stat().st_uid == os.getuid() and not folder.is_symlink():
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove_scratch(folder, note)
 
     def sweep_out(self) -> None:
         """Remove what writers that were killed left: temporary files, and trainings that seem under
@@ -364,4 +369,8 @@ class RunDirectory:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                # What couldn't be removed while Ray had the descriptors.
+                self._drop_scratch()

@@ -37,6 +37,7 @@ from sweeps.run_directory import (
 )
 from sweeps.sealed import write_sealed
 from sweeps.selection import Study
+from sweeps.stopping import Stopped
 from trace_core.durable import write_atomically
 
 PACKAGES = ("tracerank", "torch", "ray", "optuna", "pandas", "numpy", "scipy", "scikit-learn")
@@ -202,9 +203,9 @@ def drive(
                     address=address,
                     import_path=import_path,
                 )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             # What was finished is stored; the result says that the sweep isn't complete.
-            pass
+            conductor.stopping = conductor.stopping or isinstance(interrupt, Stopped)
         finally:
             study.flush()
             # Nothing is under way any more; of a worker that was killed it still seems so.

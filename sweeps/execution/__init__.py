@@ -51,7 +51,7 @@ def execute(
     """
     from sweeps.execution.loss import RayLostError, present
     from sweeps.execution.session import connected, is_shared
-    from sweeps.execution.stopping import stoppable
+    from sweeps.stopping import stoppable
 
     needs, shared = conductor.config.resources, is_shared(address)
 

@@ -201,18 +201,19 @@ def test_a_scratch_folder_that_cant_be_removed_now_is_later(
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = max(map(int, os.listdir("/proc/self/fd")))
     spare = []
-    with run.scratch() as folder:
-        (folder / "sweep" / "trial").mkdir(parents=True)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most + 1, limits[1]))
-        with contextlib.suppress(OSError):
-            while True:
-                spare.append(os.open(tmp_path, os.O_RDONLY))
-    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    for descriptor in spare:
-        os.close(descriptor)
-    assert folder.exists()
-    run.sweep_out()
+    with run.driving():
+        with run.scratch() as folder:
+            (folder / "sweep" / "trial").mkdir(parents=True)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most + 2, limits[1]))
+            with contextlib.suppress(OSError):
+                while True:
+                    spare.append(os.open(tmp_path, os.O_RDONLY))
+        assert folder.exists()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in spare:
+            os.close(descriptor)
     assert not folder.exists()
+    assert not (run.path / ".scratch.txt").exists()
 
 
 def test_a_trace_that_was_damaged_is_made_again_and_no_result(tmp_path: Path) -> None:

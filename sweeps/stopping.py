@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,23 @@ STOP_SECONDS = 20.0
 
 STOPPED = 3
 """The exit code of a sweep that was stopped (design §7)."""
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came while nothing was trained."""
+
+
+@contextlib.contextmanager
+def stoppable_at_once() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise Stopped, as Ctrl-C raises KeyboardInterrupt: for all that is done
+    before and after the trainings.
+    """
+
+    def terminate(signum: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    with _handled_by(terminate):
+        yield
 
 
 @contextlib.contextmanager
@@ -37,22 +54,35 @@ def stoppable(conductor: Conductor) -> Iterator[None]:
         last_resort.start()
         os.kill(os.getpid(), signal.SIGINT)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     # Where the signal took Ray's own processes as well, Ray waits for them for a minute and then
     # kills us. What is stored is whole at any moment, so we may as well leave.
     last_resort = threading.Timer(STOP_SECONDS, os._exit, (STOPPED,))
     last_resort.daemon = True
     interrupt = signal.getsignal(signal.SIGINT)
-    taken = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        taken.append(signal.SIGHUP)
-    previous = [(number, signal.signal(number, terminate)) for number in taken]
+    with _handled_by(terminate):
+        try:
+            yield
+        finally:
+            last_resort.cancel()
+            if _is_main_thread():
+                signal.signal(signal.SIGINT, interrupt)
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have the signals that stop a sweep handled so; no other thread than the main one can."""
+    taken: list[signal.Signals] = []
+    if _is_main_thread():
+        taken.append(signal.SIGTERM)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            taken.append(signal.SIGHUP)
+    previous = [(number, signal.signal(number, handler)) for number in taken]
     try:
         yield
     finally:
-        last_resort.cancel()
-        for number, handler in previous:
-            signal.signal(number, handler)
-        signal.signal(signal.SIGINT, interrupt)
+        for number, former in previous:
+            signal.signal(number, former)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
