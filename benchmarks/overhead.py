@@ -55,7 +55,7 @@ def table(cases: Sequence[Case] = CASES) -> str:
 
 
 def _row(case: Case) -> list[str]:
-    threads = case.threads or THREADS
+    before, threads = torch.get_num_threads(), case.threads or THREADS
     torch.set_num_threads(threads)
     steps: dict[str, Step] = {}
     cells: dict[str, str] = {}
@@ -74,7 +74,7 @@ def _row(case: Case) -> list[str]:
             limit=LIMIT,
             periods=PERIODS,
         )
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(before)
     plain = found.pop(PLAIN)
     cells |= {name: spread(seconds, plain) for name, seconds in found.items()}
     cells[PLAIN] = duration(statistics.median(plain))
