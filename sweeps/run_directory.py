@@ -44,6 +44,8 @@ METRIC = "metric"
 _SCRATCH = "tracerank-"
 JOURNAL_LOCK = "study.journal.lock"
 """Optuna's lock of the study's journal: a link, whose target doesn't matter."""
+LOGGERS = ("tensorboard", "mlruns", "wandb")
+"""The folders of what loggers of experiments write: W&B's has links. Nothing of ours reads them."""
 SCRATCH_NOTE = ".scratch.txt"
 """The file that says where a driver's temporary folder is."""
 
@@ -86,18 +88,16 @@ def _remove_scratch(folder: Path, note: Path) -> None:
             note.unlink()
 
 
-def _require_lock(entry: os.DirEntry[str]) -> None:
-    """The one link that there may be is Optuna's lock of the journal; it leads nowhere."""
-    if not entry.is_symlink():
-        if not os.path.lexists(entry.path):
-            return
+def _require_plain(entry: os.DirEntry[str]) -> None:
+    if entry.is_symlink():
+        raise RunDirectoryError(
+            f"{entry.path}: is a link, and isn't followed; put what it leads to in its place"
+        )
+    plain = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+    if not plain and os.path.lexists(entry.path):
         raise RunDirectoryError(
             f"{entry.path}: is neither a file nor a folder, and isn't read; no sweep writes such a "
             "thing: remove it"
-        )
-    if not entry.name.startswith(JOURNAL_LOCK):
-        raise RunDirectoryError(
-            f"{entry.path}: is a link, and isn't followed; put what it leads to in its place"
         )
 
 
@@ -285,20 +285,29 @@ class RunDirectory:
     def require_plain(self) -> None:
         """Raise RunDirectoryError unless all that is in it are files and folders: what is neither
         is never read, as a pipe or a device has no end, and no link is followed, as it may lead
-        out of here. Costs a look at each name.
+        out of here. Costs a look at each name, but for those in the loggers' own folders.
         """
-        folders: list[str | Path] = [self.path]
+        folders = []
+        for entry in self._entries(self.path):
+            if not (entry.is_symlink() and entry.name.startswith(JOURNAL_LOCK)):
+                _require_plain(entry)
+            if entry.is_dir(follow_symlinks=False) and entry.name not in LOGGERS:
+                folders.append(entry.path)
         while folders:
+            for entry in self._entries(folders.pop()):
+                _require_plain(entry)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+
+    def _entries(self, folder: Path | str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as entries:
+                return list(entries)
+        except (FileNotFoundError, NotADirectoryError):
             # A sweep that runs may remove what was seen.
-            with (
-                contextlib.suppress(FileNotFoundError, NotADirectoryError),
-                os.scandir(folders.pop()) as entries,
-            ):
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif not entry.is_file(follow_symlinks=False):
-                        _require_lock(entry)
+            return []
+        except OSError as error:
+            raise RunDirectoryError(f"{folder}: {error.strerror}") from None
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -307,7 +316,7 @@ class RunDirectory:
         """
         folder, note = Path(tempfile.mkdtemp(prefix=_SCRATCH)), self.path / SCRATCH_NOTE
         with contextlib.suppress(OSError):
-            told = f"{folder}\n{self.path.resolve()}"
+            told = f"{folder}\n{self._identity()}"
             write_atomically(note, told.encode(), durably=False)
         try:
             yield folder
@@ -321,10 +330,15 @@ class RunDirectory:
             folder = Path(named)
             # Nothing else, whoever wrote the note.
             ours = folder.parent == Path(tempfile.gettempdir()) and folder.name.startswith(_SCRATCH)
-            # A copy has the note of the one it was made of; one that was moved has its own.
-            ours = ours and (Path(of) == self.path.resolve() or not Path(of).exists())
+            # A copy has the note of the one that it was made of, whose driver may be there.
+            ours = ours and of == self._identity()
             if ours and folder.stat().st_uid == os.getuid() and not folder.is_symlink():
                 _remove_scratch(folder, note)
+
+    def _identity(self) -> str:
+        """What tells it from a copy, wherever it is moved to in its file system."""
+        status = self.path.stat()
+        return f"{status.st_dev}:{status.st_ino}"
 
     def sweep_out(self) -> None:
         """Remove what writers that were killed left: temporary files, and trainings that seem under

@@ -163,7 +163,8 @@ def _require_short_names(file: Path) -> None:
     except pickle.UnpicklingError:
         raise
     except UnicodeDecodeError as error:
-        if len(error.object) > _LONGEST_NAME:
+        # Only names are ASCII.
+        if error.encoding == "ascii" and len(error.object) > _LONGEST_NAME:
             raise pickle.UnpicklingError(_TOO_LONG) from None
     except Exception:
         return

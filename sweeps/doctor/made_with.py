@@ -26,7 +26,7 @@ def compare_configuration(patient: Patient) -> bool:
         return True
     now = config.resolved()
     kept = patient.kept or {}
-    vouched = patient.vouched and all(kept.get(key) == now[key] for key in changed)
+    vouched = patient.vouched and all(key in now and kept.get(key) == now[key] for key in changed)
     if vouched and not borne_out(patient):
         _another(patient, changed)
         return False
@@ -43,7 +43,7 @@ def _changed_since(patient: Patient, config: SweepConfig, changed: list[str]) ->
         told
         for key in changed
         if key in patient.made_with
-        for told in differences(patient.made_with[key], now[key], key)
+        for told in differences({key: patient.made_with[key]}, now)
     ]
     more = f" and {len(values) - 5} more" if len(values) > 5 else ""
     told = f": {'; '.join(values[:5])}{more}" if values else ""

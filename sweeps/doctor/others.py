@@ -7,15 +7,11 @@ import re
 
 from sweeps.doctor.derived import FILES
 from sweeps.doctor.patient import ASIDE, Patient
+from sweeps.doctor.shapes import FOLDERS, RUN_FILES
 from sweeps.doctor.trainings import CHECKPOINT, files_in, is_ours, putting_aside
-from sweeps.run_directory import DAMAGE, SCRATCH_NOTE
+from sweeps.run_directory import DAMAGE, JOURNAL_LOCK, LOGGERS, SCRATCH_NOTE
 
-_KNOWN = {
-    *("sweep.yaml", "environment.json", "study.journal", "study.json", "earlier.json"),
-    *("traces", "checkpoints", "live", "report", "logged", "scores.npz", "trials.parquet"),
-    *("driver.lock", "decision.json", "decision.lock", "job.json", ASIDE),
-    *("tensorboard", "mlruns", "wandb"),
-}
+_KNOWN = {*FOLDERS, *RUN_FILES, *LOGGERS, ASIDE}
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8,16}")
 _LOGGED = re.compile(r"sweep [0-9a-f]{8}|begin [0-9]+|end [0-9]+")
 
@@ -30,7 +26,7 @@ def examine_others(patient: Patient) -> None:
     foreign += [path for path in files_in(run.report) if path.name not in FILES]
     for path in foreign:
         left = _TEMPORARY.fullmatch(path.name) or path.name == SCRATCH_NOTE
-        if left or path.name.startswith("study.journal.lock"):
+        if left or path.name.startswith(JOURNAL_LOCK):
             if not patient.driven:
                 audit.note(
                     patient.name(path),

@@ -11,8 +11,8 @@ from sweeps.doctor.patient import ASIDE, Patient
 from sweeps.doctor.trainings import CHECKPOINT, files_in, is_ours, putting_aside
 from sweeps.run_directory import RunDirectory, RunDirectoryError
 
-_FOLDERS = ("traces", "checkpoints", "live", "report", "logged")
-_FILES = (
+FOLDERS = ("traces", "checkpoints", "live", "report", "logged")
+RUN_FILES = (
     *("sweep.yaml", "environment.json", "study.journal", "study.json", "earlier.json"),
     *("scores.npz", "trials.parquet", "decision.json", "decision.lock", "job.json", "driver.lock"),
 )
@@ -40,11 +40,11 @@ def examine_shapes(patient: Patient) -> bool:
 
 
 def _misshapen(run: RunDirectory) -> Iterator[tuple[Path, str]]:
-    for name in _FOLDERS:
+    for name in FOLDERS:
         path = run.path / name
         if os.path.lexists(path) and not path.is_dir():
             yield path, "folder"
-    files = [run.path / name for name in _FILES]
+    files = [run.path / name for name in RUN_FILES]
     files += [path for path in files_in(run.path / "traces") if is_ours(path)]
     files += [
         path for path in files_in(run.path / "checkpoints") if CHECKPOINT.fullmatch(path.name)

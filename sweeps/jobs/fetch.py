@@ -68,6 +68,7 @@ def _check_place(run: RunDirectory, job_id: str, uri: str) -> None:
         raise JobError(f"{path}: is a file; {other}")
     if not any(path.iterdir()):
         return
+    run.require_plain()
     try:
         mark = json.loads((path / MARK).read_text())
         known, journal = (mark["id"], mark["storage"]), mark["journal"]

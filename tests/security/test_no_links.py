@@ -65,6 +65,8 @@ def _content(folder: Path) -> dict[str, bytes]:
         "report/ranking.json",
         "report/index.html",
         "traces/a.json",
+        "traces/study.journal.lock0.json",
+        "wandb",
     ],
 )
 def test_no_link_is_followed(run: RunDirectory, tmp_path: Path, name: str) -> None:
@@ -73,7 +75,7 @@ def test_no_link_is_followed(run: RunDirectory, tmp_path: Path, name: str) -> No
     (outside / "0123456789ab.pt").write_text("mine")
     (outside / "file").write_text("TOPSECRET")
     link = run.path / name
-    whole = link.is_dir() or name in ("logged", "checkpoints", "damaged")
+    whole = link.is_dir() or name in ("logged", "checkpoints", "damaged", "wandb")
     if link.is_dir():
         shutil.rmtree(link)
     else:
@@ -125,3 +127,33 @@ def test_the_locks_of_a_journal_are_no_links_to_follow(run: RunDirectory) -> Non
     run.require_plain()
     lock.rename(f"{lock}0b5c")
     assert CliRunner().invoke(main, ["report", str(run.path)]).exit_code == 0
+
+
+def test_the_links_of_a_logger_are_its_own(run: RunDirectory) -> None:
+    folder = run.path / "wandb" / "offline-run-1" / "logs"
+    folder.mkdir(parents=True)
+    (run.path / "wandb" / "latest-run").symlink_to(folder.parent)
+    (folder / "debug-core.log").symlink_to("/nowhere")
+    for command in (["report"], ["resume"], ["doctor"]):
+        told = CliRunner().invoke(main, [command[0], str(run.path), *command[1:]])
+        assert told.exit_code == 0, told.stderr
+    assert "wandb" not in told.stderr
+
+
+def test_a_folder_that_cant_be_looked_at_hides_no_other_run(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.path, run.path.with_name("second"))
+    scandir = os.scandir
+
+    def refused(folder: str | Path) -> object:
+        if str(folder) == str(run.path / "traces"):
+            raise PermissionError(13, os.strerror(13), str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    notes = {each["run"]: each["note"] for each in listing("runs", run.path.parent)}
+    assert notes == {
+        str(run.path): f"{run.path / 'traces'}: Permission denied",
+        str(run.path.with_name("second")): "",
+    }

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import resource
+import shutil
 import tempfile
 import zipfile
 from dataclasses import replace
@@ -22,6 +23,7 @@ from sweeps.api import drive_directory
 from sweeps.course import Course
 from sweeps.group import Group
 from sweeps.results import rank_run
+from sweeps.run_directory import RunDirectory
 from sweeps.selection import read_trials
 from sweeps.storing import UnwrittenError, storing
 from trace_core import durable
@@ -177,18 +179,20 @@ def test_the_scratch_folder_of_a_driver_that_was_killed_is_removed(
     folder.mkdir()
     elsewhere = tmp_path / "run" / "tracerank-x"
     elsewhere.mkdir()
-    of = f"\n{run.path.resolve()}"
+    of = "\n" + note.partition("\n")[2]
     for named in (f"{folder}\n{tmp_path}", f"{elsewhere}{of}", f"{tmp_path}{of}"):
         (run.path / ".scratch.txt").write_text(named)
         run.sweep_out()
         assert folder.exists()
-    moved = f"{folder}\n{tmp_path / 'where it was'}"
-    for named in (note, moved):
-        folder.mkdir(exist_ok=True)
-        (run.path / ".scratch.txt").write_text(named)
-        run.sweep_out()
-        assert not (run.path / ".scratch.txt").exists()
-        assert not folder.exists()
+    (run.path / ".scratch.txt").write_text(note)
+    copied = RunDirectory(shutil.copytree(run.path, tmp_path / "copy"))
+    copied.sweep_out()
+    assert folder.exists()
+    moved = RunDirectory(run.path.rename(tmp_path / "moved"))
+    moved.sweep_out()
+    assert not (moved.path / ".scratch.txt").exists()
+    assert not folder.exists()
+    elsewhere = moved.path / "tracerank-x"
     assert elsewhere.exists()
     assert tmp_path.exists()
 
