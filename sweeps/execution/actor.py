@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 
-from sweeps.execution.courier import outpost
+from sweeps.execution.courier import Outpost, outpost
 
 if TYPE_CHECKING:
     from sweeps.data import Prepared
@@ -68,8 +70,10 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
         from sweeps.last_words import Witness
 
         # Before the process is looked at: what there is now is no training's.
+        signal.signal(signal.SIGTERM, self._end)
         threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
         share(data or {})
+        self._outpost: Outpost | None = None
         self._limits = config["limits"]
         self._witness = Witness(self._limits["memory"])
         self._process = Process(import_path)
@@ -103,6 +107,14 @@ class TuneTraining(tune.Trainable):  # type: ignore[misc]
             self._leave()
         self._take(new_config)
         return True
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        """Leave at once, on SIGTERM: Ray sends it, to a node that goes or whose driver was killed.
+        Ray's own handler raises SystemExit, which would end in the record of what is trained.
+        """
+        if self._outpost is not None:
+            self._outpost.close()
+        os._exit(1)
 
     def _leave(self) -> None:
         """Make the process what it was before the training, or end it: Tune then starts another,

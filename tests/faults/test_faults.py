@@ -24,6 +24,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     ("kind", "seed"),
     [
         ("kill-worker", 2),
+        ("terminate-worker", 3),
         ("kill-raylet", 4),
         ("fill-disk", 3),
         ("resume-twice", 2),

@@ -150,12 +150,12 @@ def kill_everything(scene: Scene) -> None:
     scene.finish()
 
 
-def _kill_part(scene: Scene, name: str) -> None:
+def _kill_part(scene: Scene, name: str, number: signal.Signals = signal.SIGKILL) -> None:
     command = scene.begin()
     scene.await_moment(command)
     part = scene.await_part(command, name)
     scene.strike(command)
-    part.send(signal.SIGKILL)
+    part.send(number)
     scene.end(command, 0, FAILED, UNREACHABLE)
     scene.finish()
 
@@ -164,6 +164,12 @@ def _kill_part(scene: Scene, name: str) -> None:
 def kill_worker(scene: Scene) -> None:
     """SIGKILL of the actor that trains"""
     _kill_part(scene, "worker")
+
+
+@kind("plain", "together", "pruned")
+def terminate_worker(scene: Scene) -> None:
+    """SIGTERM of the actor that trains, as Ray sends it on a node that goes"""
+    _kill_part(scene, "worker", signal.SIGTERM)
 
 
 @kind("plain", "together")
