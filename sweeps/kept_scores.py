@@ -158,6 +158,12 @@ def replicate_table(
             _state(run.trace(training_id), run)
             continue
         steps = None if examples is None else round(record.steps * examples / record.examples)
+        if steps == 0:
+            raise RunDirectoryError(
+                f"{run.record(training_id)}: says that a step saw about "
+                f"{record.examples / record.steps:,.0f} examples, more than the {examples:,} over "
+                "which the models are compared"
+            )
         found = scores.of(training_id, steps, record.trace_sha256)
         rows.append(scoring.of_record(record) | found.row())
     return pd.DataFrame(rows, columns=[*scoring.REPLICATE_COLUMNS, *scoring.KIND_COLUMNS])

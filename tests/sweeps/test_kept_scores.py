@@ -175,6 +175,14 @@ def test_a_history_that_no_training_has_is_told(run: RunDirectory, name: str, va
         rank_run(run)
 
 
+def test_a_step_of_more_examples_than_all_models_saw_is_told(run: RunDirectory) -> None:
+    path = run.record(trainings(run)[0])
+    told = {key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"}
+    path.write_text(json.dumps(told | {"examples": 10**15}))
+    with pytest.raises(RunDirectoryError, match=rf"{path.name}: says that a step saw about "):
+        rank_run(run)
+
+
 def test_a_study_of_other_models_is_named(run: RunDirectory) -> None:
     odd = [replace(trial, details={"candidate": {"inf": 1}}) for trial in read_trials(run)]
     with pytest.raises(RunDirectoryError, match=r"its study holds .* unknown fields inf"):
