@@ -77,7 +77,7 @@ page-tools:  ## install what checks the page's scripts, where npm is
 bench: setup  ## run the benchmarks, and write benchmarks/results/
 	$(BIN)/python -m benchmarks
 
-soak: setup  ## sweep 3,000 trials and watch all processes (half an hour), and write benchmarks/results/soak.md
+soak: setup  ## sweep 3,000 trials and watch all processes (up to half an hour), and write benchmarks/results/soak.md
 	$(BIN)/python -m benchmarks.soak
 
 bench-peers: setup  ## install what the benchmarks compare to, apart from the project

@@ -1,4 +1,4 @@
-"""What grows in a sweep of thousands of trials: ``make soak`` (half an hour), by this module.
+"""What grows in a sweep of thousands of trials: ``make soak`` (up to half an hour), by this module.
 
 Everything is read from outside, from what the system tells of the processes, while a real sweep
 goes on that somebody watches in the review server. Beside each figure stands a floor: the same

@@ -32,6 +32,7 @@ _TYPES = {
 """What safetensors calls the types that aren't of floating point."""
 # Under which a training's checkpoint keeps the model's state, beside the optimiser's.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+# Also in trace_core/checkpoints/opened.py: neither package imports the other.
 _LONGEST_NAME = 1000
 """Characters of an object's name in a pickle."""
 _TOO_LONG = f"it names an object by more than {_LONGEST_NAME:,} characters"

@@ -39,6 +39,7 @@ _STATES = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked|inv_f
 """Buffers that are saved with the parameters and aren't learned."""
 _LONGEST = 2000
 """Characters of a message: an error of PyTorch's may hold what it has read."""
+# Also in search_spaces/pretrained/weights.py: neither package imports the other.
 _LONGEST_NAME = 1000
 """Characters of an object's name in a pickle."""
 _TOO_LONG = f"WeightsUnpickler error: it names an object by more than {_LONGEST_NAME:,} characters"
